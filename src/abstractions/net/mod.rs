@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Networking.
+
+pub mod net_namespace;
+pub mod route;
+pub mod skbuff;
+pub mod sock;
+pub mod socket;
+pub mod udp_tunnel;

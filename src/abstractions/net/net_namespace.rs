@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network namespaces and per-namespace state.
+//!
+//! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
+//! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
+
+use crate::bindings;
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ptr, //
+};
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    types::Opaque, //
+};
+
+/// A network namespace.
+///
+/// # Invariants
+///
+/// A reference to a `Net` exists only while the namespace cannot complete its exit: it was given
+/// out by an object (socket, device, request) that keeps the namespace, or that is gone before the
+/// exit methods run.
+#[repr(transparent)]
+pub struct Net(Opaque<bindings::net>);
+
+// SAFETY: Namespaces are shared by all contexts.
+unsafe impl Send for Net {}
+// SAFETY: The methods only compare or look up, which C does without a lock.
+unsafe impl Sync for Net {}
+
+impl Net {
+    /// Borrows a namespace from C.
+    ///
+    /// # Safety
+    ///
+    /// For all of `'a`, `ptr` must point to a namespace whose pernet `exit` methods have not been
+    /// called.
+    #[inline]
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::net) -> &'a Self {
+        // SAFETY: `Net` is transparent; valid by the safety requirement.
+        unsafe { &*ptr.cast::<Self>() }
+    }
+
+    /// The C object.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::net {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Net {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self, other)
+    }
+}
+
+/// State that each network namespace has one of.
+pub trait PerNet: Sized + Send + Sync + 'static {
+    /// Where [`register`] keeps the slot of this type. Return a `static`.
+    fn slot() -> &'static Slot<Self>;
+
+    /// Makes the state of a namespace: of each one that exists when the type is registered, and of
+    /// each one that comes later. May sleep.
+    fn init(net: &Net) -> Result<Arc<Self>>;
+
+    /// The namespace is about to end, or the type is being unregistered: get rid of everything that
+    /// lives in it. May sleep; takes no RTNL. A grace period passes between this and the drop of
+    /// the reference that the namespace holds.
+    fn pre_exit(this: ArcBorrow<'_, Self>);
+
+    /// The last call. May sleep.
+    fn exit(this: Arc<Self>);
+}
+
+/// The operations and the number of a registered type.
+pub struct Slot<T: PerNet> {
+    ops: UnsafeCell<bindings::pernet_operations>,
+    id: UnsafeCell<u32>,
+    _state: PhantomData<Arc<T>>,
+}
+
+// SAFETY: `register` has exclusive use of the cells (there is one registration at a time, see
+// there); after that, only `id` is read, and nothing is written.
+unsafe impl<T: PerNet> Sync for Slot<T> {}
+
+impl<T: PerNet> Slot<T> {
+    /// For a `static`.
+    pub const fn new() -> Self {
+        let mut ops: bindings::pernet_operations = pin_init::zeroed();
+        ops.init = Some(init::<T>);
+        ops.pre_exit = Some(pre_exit::<T>);
+        ops.exit = Some(exit::<T>);
+        ops.size = size_of::<*const T>();
+        Self {
+            ops: UnsafeCell::new(ops),
+            id: UnsafeCell::new(0),
+            _state: PhantomData,
+        }
+    }
+
+    /// The state of `net`. [`None`] outside of the time between `init` and `exit`. Any context.
+    #[inline]
+    pub fn get<'a>(&self, net: &'a Net) -> Option<ArcBorrow<'a, T>> {
+        // SAFETY: `id` is not written while the type is registered; and before that it is zero,
+        // which is no registered number.
+        let id = unsafe { *self.id.get() };
+        if id == 0 {
+            return None;
+        }
+        // SAFETY: `id` was assigned by the pernet core, which has made the slot of every namespace.
+        let slot = unsafe { bindings::net_generic(net.as_ptr(), id) }.cast::<*const T>();
+        if slot.is_null() {
+            return None;
+        }
+        // SAFETY: The slot holds a pointer, zero at first.
+        let state = unsafe { slot.read() };
+        if state.is_null() {
+            return None;
+        }
+        // SAFETY: `init` has put it there by `Arc::into_raw`; by the invariant of `Net` the
+        // namespace does not get to `exit` for `'a`.
+        Some(unsafe { ArcBorrow::from_raw(state) })
+    }
+}
+
+unsafe extern "C" fn init<T: PerNet>(net: *mut bindings::net) -> i32 {
+    from_result(|| {
+        // SAFETY: The pernet core calls this before `exit`.
+        let state = T::init(unsafe { Net::from_raw(net) })?;
+        // SAFETY: `id` was set before the first call.
+        let slot = unsafe { bindings::net_generic(net, *T::slot().id.get()) };
+        // SAFETY: The slot has room for a pointer, by `ops.size`, and nobody else writes it.
+        unsafe { slot.cast::<*const T>().write(Arc::into_raw(state)) };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut bindings::net) {
+    // SAFETY: The pernet core calls this before `exit`.
+    if let Some(state) = T::slot().get(unsafe { Net::from_raw(net) }) {
+        T::pre_exit(state);
+    }
+}
+
+unsafe extern "C" fn exit<T: PerNet>(net: *mut bindings::net) {
+    // SAFETY: `id` was set before the first call; the slot exists until this returns.
+    let slot = unsafe { bindings::net_generic(net, *T::slot().id.get()) }.cast::<*const T>();
+    // SAFETY: The slot holds a pointer.
+    let state = unsafe { slot.replace(ptr::null()) };
+    if !state.is_null() {
+        // SAFETY: `init` has put it there by `Arc::into_raw`, and it was just taken out.
+        T::exit(unsafe { Arc::from_raw(state) });
+    }
+}
+
+/// A registered type. Unregisters on drop, which ends the state of every namespace; may sleep.
+pub struct Registration<T: PerNet>(PhantomData<Arc<T>>);
+
+// SAFETY: Unregistering may be done by any task.
+unsafe impl<T: PerNet> Send for Registration<T> {}
+// SAFETY: There are no methods.
+unsafe impl<T: PerNet> Sync for Registration<T> {}
+
+impl<T: PerNet> Registration<T> {
+    /// Registers `T`. Its namespaces exit before those of subsystems such as IP do. May sleep.
+    ///
+    /// To be called once, by the module's initialisation. `EBUSY` if `T` is registered.
+    pub fn register(_module: &'static ThisModule) -> Result<Self> {
+        let slot = T::slot();
+        let ops = slot.ops.get();
+        // SAFETY: Module initialisation is one task.
+        unsafe {
+            if !(*ops).id.is_null() {
+                return Err(EBUSY);
+            }
+            (*ops).id = slot.id.get();
+        }
+        // SAFETY: `ops` is static, and complete.
+        to_result(unsafe { bindings::register_pernet_device(ops) }).inspect_err(|_| {
+            // SAFETY: As above; nothing was registered.
+            unsafe { (*ops).id = ptr::null_mut() }
+        })?;
+        Ok(Self(PhantomData))
+    }
+}
+
+impl<T: PerNet> Drop for Registration<T> {
+    fn drop(&mut self) {
+        let ops = T::slot().ops.get();
+        // SAFETY: This value shows that `ops` is registered.
+        unsafe {
+            bindings::unregister_pernet_device(ops);
+            (*ops).id = ptr::null_mut();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! UDP sockets as tunnel endpoints.
+//!
+//! C header: [`include/net/udp_tunnel.h`](srctree/include/net/udp_tunnel.h)
+
+use super::{
+    net_namespace::Net,
+    skbuff::Skb,
+    sock::{
+        Sock,
+        SockGuard, //
+    }, //
+};
+use crate::bindings;
+use core::ptr::{
+    self,
+    NonNull, //
+};
+
+/// What became of a datagram.
+pub enum Verdict {
+    /// It is dealt with.
+    Consumed,
+    /// It goes to the socket's receive queue, like any other datagram.
+    PassUp(Skb),
+}
+
+/// What a tunnel does with its UDP socket.
+pub trait Encap: 'static {
+    /// The number that `getsockopt(UDP_ENCAP)` reports.
+    const TYPE: u8;
+
+    /// A datagram has come; `skb` begins after its UDP header, which has been verified. Softirq.
+    fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict;
+
+    /// The socket is being closed. Process context, socket lock not held; may not wait for the
+    /// tunnel's own work.
+    fn destroy(net: &Net, sk: &Sock);
+}
+
+const UDP_HLEN: usize = size_of::<bindings::udphdr>();
+
+unsafe extern "C" fn encap_rcv<T: Encap>(
+    sk: *mut bindings::sock,
+    skb: *mut bindings::sk_buff,
+) -> i32 {
+    let Some(ptr) = NonNull::new(skb) else {
+        return 0;
+    };
+    // SAFETY: UDP gives us a valid packet, and a socket that is in its tables: so the socket is
+    // alive for the RCU read section we are in, and its namespace has not come to its exit
+    // methods, before which all sockets are closed.
+    let (mut skb, sk) = unsafe { (Skb::from_raw(ptr), Sock::from_raw(sk)) };
+    // SAFETY: As above.
+    let net = unsafe { sk.net() };
+    if skb.pull(UDP_HLEN).is_none() {
+        // UDP has looked at its header, so this cannot be.
+        return 0;
+    }
+    match T::receive(net, sk, skb) {
+        Verdict::Consumed => 0,
+        Verdict::PassUp(mut skb) => {
+            // What was pulled above can be put back, as nobody else has the packet.
+            if skb.unpull(UDP_HLEN).is_none() {
+                return 0;
+            }
+            // UDP still owns the packet if the answer is positive.
+            skb.into_raw();
+            1
+        }
+    }
+}
+
+unsafe extern "C" fn encap_destroy<T: Encap>(sk: *mut bindings::sock) {
+    // SAFETY: UDP calls this for an open socket of a living namespace.
+    let sk = unsafe { Sock::from_raw(sk) };
+    // SAFETY: As above.
+    T::destroy(unsafe { sk.net() }, sk);
+}
+
+/// Reports each ICMP error to the socket, hard or soft, with `IP_RECVERR` or without: a daemon
+/// notices at once that its peer is gone. With it, the error is queued, too.
+unsafe extern "C" fn encap_err_rcv(
+    sk: *mut bindings::sock,
+    skb: *mut bindings::sk_buff,
+    err: i32,
+    port: bindings::__be16,
+    info: u32,
+    payload: *mut u8,
+) {
+    // SAFETY: UDP calls this with a valid socket, and the packet that the ICMP message quotes.
+    unsafe {
+        (&raw mut (*sk).sk_err).write_volatile(err);
+        bindings::sk_error_report(sk);
+        if bindings::skb_quotes_ipv4(skb) {
+            if bindings::inet_recverr(sk) {
+                bindings::ip_icmp_error(sk, skb, err, port, info, payload);
+            }
+        } else if bindings::inet6_recverr(sk) {
+            bindings::ipv6_icmp_error(sk, skb, err, port, info, payload);
+        }
+    }
+}
+
+impl SockGuard<'_> {
+    /// Makes this UDP socket a tunnel endpoint: from now on its datagrams go to `T`.
+    pub fn set_encap<T: Encap>(&self, net: &Net) {
+        let mut cfg = bindings::udp_tunnel_sock_cfg {
+            sk_user_data: ptr::null_mut(),
+            encap_type: T::TYPE,
+            encap_rcv: Some(encap_rcv::<T>),
+            encap_err_rcv: Some(encap_err_rcv),
+            encap_destroy: Some(encap_destroy::<T>),
+            ..Default::default()
+        };
+        if !self.sock().is_udp() {
+            return;
+        }
+        // SAFETY: A UDP socket, locked; the configuration is copied.
+        unsafe { bindings::setup_udp_tunnel_sock(net.as_ptr(), self.sock().as_ptr(), &mut cfg) }
+    }
+
+    /// Makes this UDP socket an ordinary one again. Datagrams that are in flight may still go to
+    /// the tunnel until a grace period has passed.
+    pub fn clear_encap(&self) {
+        if !self.sock().is_udp() {
+            return;
+        }
+        let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
+        // SAFETY: A UDP socket, locked. UDP reads the fields once each, without a lock.
+        unsafe {
+            (&raw mut (*up).encap_type).write_volatile(0);
+            (&raw mut (*up).encap_rcv).write_volatile(None);
+            (&raw mut (*up).encap_err_rcv).write_volatile(None);
+            (&raw mut (*up).encap_destroy).write_volatile(None);
+        }
+    }
+}

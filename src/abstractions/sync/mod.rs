@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Synchronisation primitives.
+
+pub mod bottom_half;
+mod spinlock_bh;
+
+pub use spinlock_bh::SpinLockBh;
+pub(crate) use spinlock_bh::new_spinlock_bh;

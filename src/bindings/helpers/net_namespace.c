@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+void *HELPER(net_generic)(const struct net *net, unsigned int id)
+{
+	return net_generic(net, id);
+}
+
+bool HELPER(net_eq)(const struct net *a, const struct net *b)
+{
+	return net_eq(a, b);
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * The parameters are constants so that the compiler folds the hash and the comparison into each
+ * lookup. The layouts are those of `Node` in src/abstractions/rhashtable.rs.
+ */
+#define L2TP_RHT(bits, keybytes)						\
+struct l2tp_rht##bits##_node {							\
+	struct rhash_head head;							\
+	u8 key[keybytes] __aligned(8);						\
+};										\
+										\
+static const struct rhashtable_params l2tp_rht##bits##_params = {		\
+	.key_len = keybytes,							\
+	.key_offset = offsetof(struct l2tp_rht##bits##_node, key),		\
+	.head_offset = offsetof(struct l2tp_rht##bits##_node, head),		\
+	.automatic_shrinking = true,						\
+};										\
+										\
+int HELPER(rht##bits##_init)(struct rhashtable *ht)				\
+{										\
+	return rhashtable_init(ht, &l2tp_rht##bits##_params);			\
+}										\
+										\
+void *HELPER(rht##bits##_lookup)(struct rhashtable *ht, const void *key)	\
+{										\
+	return rhashtable_lookup(ht, key, l2tp_rht##bits##_params);		\
+}										\
+										\
+int HELPER(rht##bits##_insert)(struct rhashtable *ht, struct rhash_head *obj)	\
+{										\
+	return rhashtable_lookup_insert_fast(ht, obj, l2tp_rht##bits##_params);	\
+}										\
+										\
+int HELPER(rht##bits##_replace)(struct rhashtable *ht, struct rhash_head *old,	\
+				struct rhash_head *new)				\
+{										\
+	return rhashtable_replace_fast(ht, old, new, l2tp_rht##bits##_params);	\
+}										\
+										\
+int HELPER(rht##bits##_remove)(struct rhashtable *ht, struct rhash_head *obj)	\
+{										\
+	return rhashtable_remove_fast(ht, obj, l2tp_rht##bits##_params);	\
+}
+
+L2TP_RHT(64, 8)
+L2TP_RHT(128, 16)

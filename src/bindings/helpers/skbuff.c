@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+bool HELPER(pskb_may_pull)(struct sk_buff *skb, unsigned int len)
+{
+	return pskb_may_pull(skb, len);
+}
+
+int HELPER(skb_cow_head)(struct sk_buff *skb, unsigned int headroom)
+{
+	return skb_cow_head(skb, headroom);
+}
+
+struct sk_buff *HELPER(skb_share_check)(struct sk_buff *skb, gfp_t pri)
+{
+	return skb_share_check(skb, pri);
+}
+
+void *HELPER(__skb_pull)(struct sk_buff *skb, unsigned int len)
+{
+	return __skb_pull(skb, len);
+}
+
+void *HELPER(__skb_push)(struct sk_buff *skb, unsigned int len)
+{
+	return __skb_push(skb, len);
+}
+
+void HELPER(skb_reset_network_header)(struct sk_buff *skb)
+{
+	skb_reset_network_header(skb);
+}
+
+void HELPER(skb_reset_transport_header)(struct sk_buff *skb)
+{
+	skb_reset_transport_header(skb);
+}
+
+void HELPER(skb_set_transport_header)(struct sk_buff *skb, int offset)
+{
+	skb_set_transport_header(skb, offset);
+}
+
+void HELPER(nf_reset_ct)(struct sk_buff *skb)
+{
+	nf_reset_ct(skb);
+}
+
+void HELPER(secpath_reset)(struct sk_buff *skb)
+{
+	secpath_reset(skb);
+}
+
+void HELPER(skb_clear_hash)(struct sk_buff *skb)
+{
+	skb_clear_hash(skb);
+}
+
+void HELPER(skb_dst_drop)(struct sk_buff *skb)
+{
+	skb_dst_drop(skb);
+}
+
+void HELPER(skb_dst_set_noref)(struct sk_buff *skb, struct dst_entry *dst)
+{
+	skb_dst_set_noref(skb, dst);
+}
+
+void HELPER(skb_orphan)(struct sk_buff *skb)
+{
+	skb_orphan(skb);
+}
+
+void HELPER(__skb_queue_head_init)(struct sk_buff_head *list)
+{
+	__skb_queue_head_init(list);
+}
+
+void HELPER(__skb_queue_after)(struct sk_buff_head *list, struct sk_buff *prev,
+			       struct sk_buff *newsk)
+{
+	__skb_queue_after(list, prev, newsk);
+}
+
+struct sk_buff *HELPER(__skb_dequeue)(struct sk_buff_head *list)
+{
+	return __skb_dequeue(list);
+}
+
+bool HELPER(skb_quotes_ipv4)(const struct sk_buff *skb)
+{
+	return ip_hdr(skb)->version == IPVERSION;
+}

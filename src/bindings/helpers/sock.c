@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+void HELPER(sock_hold)(struct sock *sk)
+{
+	sock_hold(sk);
+}
+
+void HELPER(sock_put)(struct sock *sk)
+{
+	sock_put(sk);
+}
+
+struct net *HELPER(sock_net)(const struct sock *sk)
+{
+	return sock_net(sk);
+}
+
+void HELPER(lock_sock)(struct sock *sk)
+{
+	lock_sock(sk);
+}
+
+void HELPER(sockfd_put)(struct socket *sock)
+{
+	sockfd_put(sock);
+}
+
+bool HELPER(sk_uses_ipv6)(const struct sock *sk)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	return sk->sk_family == PF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr);
+#else
+	return false;
+#endif
+}
+
+bool HELPER(udp_get_no_check6_tx)(const struct sock *sk)
+{
+	return udp_get_no_check6_tx(sk);
+}
+
+bool HELPER(udp_get_no_check6_rx)(const struct sock *sk)
+{
+	return udp_get_no_check6_rx(sk);
+}
+
+const struct ipv6_pinfo *HELPER(inet6_sk)(const struct sock *sk)
+{
+	return inet6_sk(sk);
+}
+
+bool HELPER(sk_has_xfrm_policy)(const struct sock *sk)
+{
+#ifdef CONFIG_XFRM
+	return rcu_access_pointer(sk->sk_policy[0]) || rcu_access_pointer(sk->sk_policy[1]);
+#else
+	return false;
+#endif
+}
+
+struct dst_entry *HELPER(__sk_dst_get)(const struct sock *sk)
+{
+	return __sk_dst_get(sk);
+}
+
+void HELPER(sk_dst_set)(struct sock *sk, struct dst_entry *dst)
+{
+	sk_dst_set(sk, dst);
+}
+
+struct dst_entry *HELPER(dst_check)(struct dst_entry *dst, u32 cookie)
+{
+	return dst_check(dst, cookie);
+}
+
+u32 HELPER(dst_mtu)(const struct dst_entry *dst)
+{
+	return dst_mtu(dst);
+}
+
+int HELPER(ip4_dst_hoplimit)(const struct dst_entry *dst)
+{
+	return ip4_dst_hoplimit(dst);
+}
+
+void HELPER(inet_sk_init_flowi4)(const struct sock *sk, struct flowi4 *fl4)
+{
+	inet_sk_init_flowi4(inet_sk(sk), fl4);
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+int HELPER(ip6_sk_dst_hoplimit)(struct sock *sk, struct flowi6 *fl6, struct dst_entry *dst)
+{
+	return ip6_sk_dst_hoplimit(inet6_sk(sk), fl6, dst);
+}
+
+__be32 HELPER(ip6_make_flowlabel)(struct net *net, struct sk_buff *skb, __be32 flowlabel,
+				  bool autolabel, struct flowi6 *fl6)
+{
+	return ip6_make_flowlabel(net, skb, flowlabel, autolabel, fl6);
+}
+
+bool HELPER(inet6_autoflowlabel_set)(const struct sock *sk)
+{
+	return inet6_test_bit(AUTOFLOWLABEL_SET, sk);
+}
+
+bool HELPER(inet6_autoflowlabel)(const struct sock *sk)
+{
+	return inet6_test_bit(AUTOFLOWLABEL, sk);
+}
+
+bool HELPER(ip6_default_np_autolabel)(const struct net *net)
+{
+	return ip6_default_np_autolabel(net);
+}
+
+void HELPER(ip6_dst_store)(struct sock *sk, struct dst_entry *dst)
+{
+	ip6_dst_store(sk, dst, false, false);
+}
+
+struct in6_addr *HELPER(fl6_update_dst)(struct flowi6 *fl6, const struct ipv6_txoptions *opt,
+					struct in6_addr *orig)
+{
+	return fl6_update_dst(fl6, opt, orig);
+}
+#endif
+
+bool HELPER(inet_recverr)(const struct sock *sk)
+{
+	return inet_test_bit(RECVERR, sk);
+}
+
+bool HELPER(inet6_recverr)(const struct sock *sk)
+{
+	return inet6_test_bit(RECVERR6, sk);
+}
+
+u64 HELPER(get_jiffies_64)(void)
+{
+	return get_jiffies_64();
+}
