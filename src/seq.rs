@@ -347,7 +347,7 @@ impl Receiver {
                         oos: false,
                     });
                 }
-                Some(ns) if ns == self.nr && !self.reseed => {
+                Some(ns) if ns == self.nr => {
                     return self.deliver(item, ns, bytes, false);
                 }
                 Some(_) => (),

@@ -54,3 +54,4 @@
 #include "helpers/skbuff.c"
 #include "helpers/sock.c"
 #include "helpers/spinlock.c"
+#include "helpers/timer.c"
