@@ -21,7 +21,7 @@ key_of() {
 	printf '%s' "${sum:0:12}"
 }
 ROOTFS=$CACHE/rootfs-$(cat "$TOP/tools/packages" "$TOP/tools/setup-rootfs" | key_of)
-KERNEL=$CACHE/kernel-$KERNEL_SERIES-$({ echo "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)
+KERNEL=$CACHE/kernel-$KERNEL_SERIES-$({ basename "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit "${DIE_STATUS:-1}"; }
