@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel around the module: its log, modules, slab caches; children with fewer rights."""
 
+import ctypes
 import os
 import pickle
 import re
@@ -132,6 +133,7 @@ def jiffies_per_second() -> int:
 # --- children
 
 NOBODY = 65534
+_PR_SET_DUMPABLE = 4
 
 
 def in_child(work: Callable[[], Any], *, uid: int | None = None, userns: bool = False,
@@ -174,6 +176,7 @@ def _drop(uid: int | None, userns: bool, netns: bool) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)  # or /proc/self stays root's
     if userns:
         inside = os.geteuid()
         os.unshare(os.CLONE_NEWUSER)
