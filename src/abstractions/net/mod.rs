@@ -3,7 +3,9 @@
 //! Networking.
 
 pub mod net_namespace;
+pub mod netdevice;
 pub mod route;
+pub mod rtnetlink;
 pub mod skbuff;
 pub mod sock;
 pub mod socket;
