@@ -56,6 +56,8 @@ module! {
 struct L2tp {
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
+    /// Waits until the last device is gone.
+    _ethernet: eth::Registration,
     /// Waits until what was in the tables has been dropped.
     _barrier: Barrier,
 }
@@ -72,8 +74,10 @@ impl Drop for Barrier {
 impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
+        let ethernet = eth::Registration::register(module)?;
         Ok(L2tp {
             _namespaces: net_namespace::Registration::register(module)?,
+            _ethernet: ethernet,
             _barrier: barrier,
         })
     }
