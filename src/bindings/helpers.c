@@ -48,6 +48,7 @@
 
 #define HELPER(name) l2tp_helper_##name
 
+#include "helpers/genetlink.c"
 #include "helpers/net_namespace.c"
 #include "helpers/percpu.c"
 #include "helpers/rhashtable.c"

@@ -2,6 +2,7 @@
 
 //! Networking.
 
+pub mod genetlink;
 pub mod net_namespace;
 pub mod route;
 pub mod skbuff;
