@@ -1,30 +1,80 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! L2TP: the kernel's part of it, which is data messages (RFC 2661, RFC 3931).
+//!
+//! The crate root: the rooms, and the order in which they open. `Documentation/architecture.rst` says
+//! what each is for.
 
 #![deny(unsafe_code)]
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
 
 #[allow(unsafe_code)]
 mod abstractions;
 #[allow(unsafe_code)]
 mod bindings;
+mod error;
+mod eth;
+mod ip;
+// A module called `core` would hide the library of that name.
+#[path = "core.rs"]
+mod l2tp_core;
+mod pseudowire;
 mod seq;
+mod session;
+mod stats;
+mod tunnel;
 mod wire;
+
+use abstractions::net::net_namespace;
 
 module! {
     type: L2tp,
     name: "l2tp",
-    authors: ["l2tp-rust developers"],
-    description: "L2TP",
+    authors: ["The l2tp-rust developers"],
+    description: "L2TP data path (RFC 2661, RFC 3931, RFC 4719)",
     license: "GPL",
+    alias: [
+        "l2tp_core",
+        "l2tp_netlink",
+        "l2tp_eth",
+        "l2tp_ip",
+        "l2tp_ip6",
+        "net-pf-16-proto-16-family-l2tp",
+        "net-l2tp-type-5",
+        "net-pf-2-proto-115",
+        "net-pf-2-proto-115-type-2",
+        "net-pf-10-proto-115",
+        "net-pf-10-proto-115-type-2",
+    ],
 }
 
-struct L2tp;
+/// What is registered. Dropped in this order, so that nothing new comes in while what is there goes.
+struct L2tp {
+    /// Ends every tunnel.
+    _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
+    /// Waits until what was in the tables has been dropped.
+    _barrier: Barrier,
+}
+
+/// Waits for RCU callbacks, which run code of this module.
+struct Barrier;
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        rcu::rcu_barrier();
+    }
+}
 
 impl kernel::Module for L2tp {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(L2tp)
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let barrier = Barrier;
+        Ok(L2tp {
+            _namespaces: net_namespace::Registration::register(module)?,
+            _barrier: barrier,
+        })
     }
 }

@@ -347,7 +347,7 @@ impl Receiver {
                         oos: false,
                     });
                 }
-                Some(ns) if ns == self.nr && !self.reseed => {
+                Some(ns) if ns == self.nr => {
                     return self.deliver(item, ns, bytes, false);
                 }
                 Some(_) => (),
@@ -356,7 +356,8 @@ impl Receiver {
         self.receive_slow(queue, item, ns, bytes, now, config)
     }
 
-    /// The cases that are not in a hurry.
+    /// The cases that are not in a hurry, kept out of the way of the others.
+    #[inline(never)]
     fn receive_slow<Q: Queue>(
         &mut self,
         queue: &mut Q,

@@ -4,15 +4,24 @@
 
 # The kernel series; the point release is whatever apt offers.
 KERNEL_SERIES=${L2TP_KERNEL_SERIES:-7.3}
-# Where the checkout and the kernel appear inside the root file system, in
-# the build chroot and in the guest alike: paths end up in objects.
+# Where the checkout, the kernel and the cache appear inside the root file
+# system, in the build chroot and in the guest alike: paths end up in objects.
 IN_SRC=/usr/src/l2tp
 IN_KERNEL=/usr/src/kernel
+IN_CACHE=/usr/src/cache
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${L2TP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/l2tp}
-ROOTFS=$CACHE/rootfs
-KERNEL=$CACHE/kernel
+# Everything in the cache is named by a hash of what it was made from, so what
+# exists is right, and checkouts of different age share a cache.
+key_of() {
+	local sum
+
+	sum=$(sha256sum)
+	printf '%s' "${sum:0:12}"
+}
+ROOTFS=$CACHE/rootfs-$(cat "$TOP/tools/packages" "$TOP/tools/setup-rootfs" | key_of)
+KERNEL=$CACHE/kernel-$KERNEL_SERIES-$({ echo "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit "${DIE_STATUS:-1}"; }
@@ -24,6 +33,9 @@ elapsed() {
 	printf '%d.%d' $(((now - then) / 1000000)) $(((now - then) / 100000 % 10))
 }
 
+is_ready() { [ -e "$ROOTFS.img" ] && [ -e "$KERNEL/version" ]; }
+need_setup() { is_ready || "$TOP/tools/setup" || exit; }
+
 # Runs PROGRAM[:NAME] of the root file system on this machine, without chroot,
 # as NAME. Replaces the (sub)shell it is called in.
 rootfs_exec() {
@@ -32,4 +44,80 @@ rootfs_exec() {
 	shift
 	exec "$ROOTFS/lib64/ld-linux-x86-64.so.2" --argv0 "$name" \
 		--library-path "$ROOTFS/usr/lib/x86_64-linux-gnu" "$ROOTFS$program" "$@"
+}
+
+# Whether this user can be root in a namespace with a range of user ids, which
+# is what unpacking Debian packages takes. Says what is missing.
+can_be_root() {
+	[ "$(id -u)" != 0 ] || return 0
+	if ! command -v newuidmap >/dev/null; then
+		say "not root, and no newuidmap: run as root, or install the package uidmap"
+	elif ! grep -qE "^($(id -un)|$(id -u)):" /etc/subuid ||
+	     ! grep -qE "^($(id -un)|$(id -u)):" /etc/subgid; then
+		say "not root, and no subordinate ids: run as root, or have root run" \
+			"'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)'"
+	elif ! unshare --user --map-root-user --map-auto --mount true 2>/dev/null; then
+		say "not root, and this machine allows no user namespaces (see" \
+			"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns):" \
+			"run as root, or have them allowed"
+	else
+		return 0
+	fi
+	return 1
+}
+
+# The unshare(1) options that make the caller root with mounts of its own.
+ns_options() {
+	if [ "$(id -u)" = 0 ]; then
+		echo "--mount --propagation private"
+	else
+		echo "--user --map-root-user --map-auto --mount --propagation private"
+	fi
+}
+
+# Mounts a root file system as a chroot; only in a mount namespace of its own.
+# ROOT ro|rw [HOSTDIR:DIR…]
+mount_root() {
+	local root=$1 mode=$2 d m
+
+	shift 2
+	mount --bind "$root" "$root"
+	for m; do
+		[ -d "$root${m#*:}" ] || mkdir -p "$root${m#*:}"
+	done
+	if [ "$mode" = ro ]; then
+		# A user namespace may not drop the flags of the mount below.
+		mount -o remount,bind,ro "$root" 2>/dev/null || true
+	fi
+	for m; do
+		mount --bind "${m%%:*}" "$root${m#*:}" || return
+	done
+	mount -t proc proc "$root/proc" 2>/dev/null || mount --rbind /proc "$root/proc" || return
+	mount -t tmpfs -o mode=755 dev "$root/dev" || return
+	for d in null zero full random urandom tty; do
+		: >"$root/dev/$d"
+		mount --bind "/dev/$d" "$root/dev/$d" || return
+	done
+	mkdir "$root/dev/pts" "$root/dev/shm"
+	mount --bind /dev/pts "$root/dev/pts" 2>/dev/null || true
+	ln -s pts/ptmx "$root/dev/ptmx"
+	ln -s /proc/self/fd "$root/dev/fd"
+	ln -s /proc/self/fd/0 "$root/dev/stdin"
+	ln -s /proc/self/fd/1 "$root/dev/stdout"
+	ln -s /proc/self/fd/2 "$root/dev/stderr"
+	mount -t tmpfs -o mode=1777 shm "$root/dev/shm" || return
+	mount -t tmpfs -o mode=1777 tmp "$root/tmp" || return
+	if [ -e "$root/etc/resolv.conf" ] && [ -e /etc/resolv.conf ]; then
+		mount --bind "$(readlink -f /etc/resolv.conf)" "$root/etc/resolv.conf"
+	fi
+}
+
+# The environment of everything that runs in a chroot.
+chroot_clean() {
+	local root=$1
+
+	shift
+	${chroot_exec:-} env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		HOME=/tmp LANG=C.UTF-8 TERM="${TERM:-dumb}" CARGO_HOME=$IN_CACHE/cargo \
+		DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
 }

@@ -11,4 +11,5 @@ pub mod percpu;
 pub mod rhashtable;
 pub mod sync;
 pub mod time;
+pub mod timer;
 pub mod workqueue;

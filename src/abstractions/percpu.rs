@@ -56,9 +56,7 @@ impl<const N: usize> Counters<N> {
     /// Allocates zeroed counters. May sleep.
     pub fn new() -> Result<Self, AllocError> {
         // SAFETY: Any size and alignment may be asked for.
-        let ptr = unsafe {
-            bindings::alloc_percpu(size_of::<Slot<N>>(), align_of::<Slot<N>>())
-        };
+        let ptr = unsafe { bindings::alloc_percpu(size_of::<Slot<N>>(), align_of::<Slot<N>>()) };
         let slots = NonNull::new(ptr.cast::<Slot<N>>()).ok_or(AllocError)?;
         // INVARIANT: The memory is zeroed, which is a valid `Slot` but for the sequence count on
         // 32-bit machines; that is initialised here, before anyone else knows the counters.
@@ -101,7 +99,8 @@ impl<const N: usize> Counters<N> {
                 // read by volatile loads of aligned memory, and read again if a writer was active.
                 unsafe {
                     let start = bindings::u64_stats_fetch_begin((*slot).sync.get());
-                    seen.as_mut_ptr().write((*slot).counts.get().read_volatile());
+                    seen.as_mut_ptr()
+                        .write((*slot).counts.get().read_volatile());
                     if !bindings::u64_stats_fetch_retry((*slot).sync.get(), start) {
                         break;
                     }

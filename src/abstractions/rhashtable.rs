@@ -147,7 +147,8 @@ impl<K: Key, V: Send + Sync + 'static> RcuHashTable<K, V> {
     pub fn find_rcu<'a>(&'a self, key: &K, guard: &'a rcu::Guard) -> Option<&'a V> {
         // SAFETY: By the type invariants the node stays valid until the guard is released, should
         // it be removed in the meantime.
-        self.find(key, guard).map(|node| unsafe { &node.as_ref().value })
+        self.find(key, guard)
+            .map(|node| unsafe { &node.as_ref().value })
     }
 
     /// Inserts `entry`, or gives it back with the reason: `EEXIST` if its key is there already,
@@ -216,9 +217,7 @@ impl<K: Key, V: Send + Sync + 'static> RcuHashTable<K, V> {
     unsafe fn free_after_grace_period(node: NonNull<Node<K, V>>) {
         unsafe extern "C" fn free<K: Key, V>(head: *mut bindings::callback_head) {
             // SAFETY: `head` is the `rcu` field of a node that `free_after_grace_period` gave up.
-            drop(unsafe {
-                KBox::from_raw(kernel::container_of!(head, Node<K, V>, rcu))
-            });
+            drop(unsafe { KBox::from_raw(kernel::container_of!(head, Node<K, V>, rcu)) });
         }
         // SAFETY: The node stays valid until the callback frees it; it is in no table, so nobody
         // else uses its `rcu` field.

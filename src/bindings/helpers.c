@@ -55,3 +55,4 @@
 #include "helpers/skbuff.c"
 #include "helpers/sock.c"
 #include "helpers/spinlock.c"
+#include "helpers/timer.c"

@@ -27,6 +27,9 @@ use super::{
     HDR_FLAG_S, //
 };
 
+/// Flags word of a message with no optional fields.
+const VER_2: u16 = 0x0002;
+
 /// Longest fixed part of a data header, in bytes: everything but the offset pad.
 pub const HDR_LEN_MAX: usize = 14;
 
@@ -129,16 +132,22 @@ impl Header {
     /// Returns [`None`], and writes nothing, if `out` is too short.
     #[inline]
     pub fn emit(&self, out: &mut [u8], ns: Option<u32>) -> Option<()> {
-        let [a, b, c, d] = self.ids;
+        // Whole fields, not an array of single bytes: each of these is one store.
         match ns {
             None => {
                 let out = out.first_chunk_mut::<HDR_LEN>()?;
-                *out = [0x00, 0x02, a, b, c, d];
+                let (flags, out) = out.split_first_chunk_mut()?;
+                *flags = VER_2.to_be_bytes();
+                *out.first_chunk_mut()? = self.ids;
             }
             Some(ns) => {
-                let [.., n, m] = ns.to_be_bytes();
                 let out = out.first_chunk_mut::<HDR_LEN_SEQ>()?;
-                *out = [0x08, 0x02, a, b, c, d, n, m, 0, 0];
+                let (flags, out) = out.split_first_chunk_mut()?;
+                *flags = (HDR_FLAG_S | VER_2).to_be_bytes();
+                let (ids, out) = out.split_first_chunk_mut()?;
+                *ids = self.ids;
+                // Ns in the upper half, Nr in the lower.
+                *out.first_chunk_mut()? = (ns << 16).to_be_bytes();
             }
         }
         Some(())

@@ -178,7 +178,7 @@ impl Header {
     pub fn emit(&self, out: &mut [u8], ns: Option<u32>) -> Option<()> {
         let sublayer = match ns {
             None => 0,
-            Some(ns) => (SL_FLAG_S | (ns & SL_SEQ_MASK)) & self.sublayer_mask,
+            Some(ns) => (SL_FLAG_S | ns) & self.sublayer_mask,
         };
         let tail = self.tail | u64::from(sublayer);
         let len = self.hdr_len();

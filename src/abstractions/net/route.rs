@@ -26,6 +26,13 @@ use kernel::{
     sync::rcu, //
 };
 
+/// The longest IPv4 header. Always reserved in full, since the socket's owner may set options at
+/// any moment; IPv6 makes room for extension headers itself.
+const IP_HEADROOM: usize = 60;
+
+/// What to reserve for a link layer when it is not known: Ethernet with two VLAN tags fits.
+const LL_HEADROOM: usize = 32;
+
 /// The route of a socket's packets.
 ///
 /// # Invariants
@@ -41,6 +48,15 @@ impl Route<'_> {
     pub fn mtu(&self) -> u32 {
         // SAFETY: By the type invariant.
         unsafe { bindings::dst_mtu(self.dst.as_ptr()) }
+    }
+
+    /// Bytes that the layers below the transport header may add: an IP header and one for the link
+    /// layer.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        // SAFETY: By the type invariant; a valid route has a device.
+        // CAST: Headers are short.
+        IP_HEADROOM.wrapping_add(unsafe { bindings::dst_headroom(self.dst.as_ptr()) } as usize)
     }
 }
 
@@ -89,6 +105,15 @@ impl Sock {
     pub fn cached_mtu(&self) -> Option<u32> {
         let guard = rcu::read_lock();
         self.cached_route(&guard).map(|route| route.mtu())
+    }
+
+    /// Bytes that are likely to be added below the transport header.
+    pub fn headroom(&self) -> usize {
+        let guard = rcu::read_lock();
+        match self.cached_route(&guard) {
+            Some(route) => route.headroom(),
+            None => IP_HEADROOM.wrapping_add(LL_HEADROOM),
+        }
     }
 
     #[cold]

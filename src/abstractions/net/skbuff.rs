@@ -8,13 +8,15 @@ use crate::bindings;
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
-    ptr::NonNull,
+    ptr::{
+        self,
+        NonNull, //
+    },
     slice, //
 };
 use kernel::{
     error::to_result,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 
 /// A packet, owned.
@@ -235,7 +237,7 @@ impl Drop for Skb {
         // SAFETY: By the type invariants we own a reference.
         unsafe {
             bindings::sk_skb_reason_drop(
-                core::ptr::null_mut(),
+                ptr::null_mut(),
                 self.as_ptr(),
                 bindings::skb_drop_reason_SKB_DROP_REASON_NOT_SPECIFIED,
             )
@@ -249,12 +251,13 @@ impl Drop for Skb {
 ///
 /// # Invariants
 ///
-/// `list` is an initialised list whose packets it owns, one reference each, not shared; and there
-/// is a `T` at the start of each one's control block.
-#[pin_data(PinnedDrop)]
+/// `first` and `last` are both null, and `len` is 0, or they are the ends of a list of `len` packets
+/// that are linked by `next` and `prev`, with null at both ends. The list owns a reference to each
+/// packet, none of which is shared, and there is a `T` at the start of each one's control block.
 pub struct SkbList<T: Copy> {
-    #[pin]
-    list: Opaque<bindings::sk_buff_head>,
+    first: *mut bindings::sk_buff,
+    last: *mut bindings::sk_buff,
+    len: usize,
     _slot: PhantomData<T>,
 }
 
@@ -262,58 +265,58 @@ pub struct SkbList<T: Copy> {
 unsafe impl<T: Copy + Send> Send for SkbList<T> {}
 
 impl<T: Copy> SkbList<T> {
-    /// An initialiser for an empty list.
-    pub fn new() -> impl PinInit<Self> {
+    /// An empty list.
+    pub const fn new() -> Self {
         const { assert!(size_of::<T>() <= 48 && align_of::<T>() <= 8) };
-        pin_init!(Self {
-            // INVARIANT: The list is empty.
-            list <- Opaque::ffi_init(|list| {
-                // SAFETY: `list` is valid for writes, and pinned.
-                unsafe { bindings::__skb_queue_head_init(list) }
-            }),
+        // INVARIANT: The list is empty.
+        Self {
+            first: ptr::null_mut(),
+            last: ptr::null_mut(),
+            len: 0,
             _slot: PhantomData,
-        })
+        }
     }
 
     /// Packets in the list.
     #[inline]
     pub fn len(&self) -> usize {
-        // SAFETY: The list is initialised; whoever could change it has to borrow it mutably.
-        // CAST: 32 bits fit.
-        unsafe { (*self.list.get()).qlen as usize }
-    }
-
-    /// The sentinel, seen as a packet.
-    #[inline]
-    fn end(&self) -> *mut bindings::sk_buff {
-        self.list.get().cast()
-    }
-
-    #[inline]
-    fn first(&self) -> Option<NonNull<bindings::sk_buff>> {
-        // SAFETY: The list is initialised, and is either its own successor or followed by a packet.
-        let first = unsafe { next(self.end()) };
-        if first == self.end() {
-            None
-        } else {
-            NonNull::new(first)
-        }
+        self.len
     }
 
     /// What belongs to the first packet.
     #[inline]
     pub fn front(&self) -> Option<T> {
         // SAFETY: By the type invariants there is a `T` in the control block.
-        self.first().map(|skb| unsafe { slot::<T>(skb.as_ptr()).read() })
+        NonNull::new(self.first).map(|skb| unsafe { slot::<T>(skb.as_ptr()).read() })
     }
 
     /// Takes the first packet out.
     #[inline]
     pub fn pop_front(&mut self) -> Option<Skb> {
-        // SAFETY: The list is initialised and ours.
-        let skb = unsafe { bindings::__skb_dequeue(self.list.get()) };
+        let ptr = NonNull::new(self.first)?;
+        // SAFETY: The packet is in the list, by the type invariants.
+        let links = unsafe { links(ptr.as_ptr()) };
+        // SAFETY: As above.
+        let next = unsafe { (*links).next };
+        // INVARIANT: What followed is the first now, and has nothing before it.
+        self.first = next;
+        self.len = self.len.wrapping_sub(1);
+        if next.is_null() {
+            self.last = ptr::null_mut();
+        } else {
+            // SAFETY: `next` is in the list.
+            unsafe { (*self::links(next)).prev = ptr::null_mut() };
+        }
+        // SAFETY: As above; the packet has left the list.
+        unsafe { (*links).next = ptr::null_mut() };
         // INVARIANT: The list has given up its reference.
-        NonNull::new(skb).map(|ptr| Skb { ptr })
+        Some(Skb { ptr })
+    }
+
+    /// Adds a packet at the end.
+    #[inline]
+    pub fn push_back(&mut self, skb: Skb, value: T) {
+        self.link(skb, value, self.last);
     }
 
     /// Walks from the last packet to the first, as long as `look` says so, then inserts `skb` where
@@ -324,16 +327,13 @@ impl<T: Copy> SkbList<T> {
         value: T,
         mut look: impl FnMut(&T) -> Step,
     ) -> Result<(), Skb> {
-        let end = self.end();
-        // The packet to insert after.
-        // SAFETY: The list is initialised; its predecessor is itself or the last packet.
-        let mut place = unsafe { prev(end) };
-        let mut at = place;
-        while at != end {
-            // SAFETY: By the type invariants there is a `T` in the control block of each packet.
-            let seen = unsafe { slot::<T>(at).read() };
-            // SAFETY: `at` is in the list.
-            let before = unsafe { prev(at) };
+        // The packet to insert after, null for none.
+        let mut place = self.last;
+        let mut at = self.last;
+        while !at.is_null() {
+            // SAFETY: `at` is in the list; by the type invariants it has a `T` in its control
+            // block.
+            let (seen, before) = unsafe { (slot::<T>(at).read(), (*links(at)).prev) };
             match look(&seen) {
                 Step::Before => place = before,
                 Step::Pass => (),
@@ -342,15 +342,38 @@ impl<T: Copy> SkbList<T> {
             }
             at = before;
         }
+        self.link(skb, value, place);
+        Ok(())
+    }
+
+    /// Links `skb` in after `place`, which is in the list, or at the start if that is null.
+    fn link(&mut self, skb: Skb, value: T, place: *mut bindings::sk_buff) {
         let skb = skb.into_raw();
-        // SAFETY: We own `skb`, which is in no list; `place` is in this list, or is its sentinel.
-        // The control block has room for a `T`, as `new` asserts.
-        // INVARIANT: The list owns the packet now, and there is a `T` in its control block.
+        // SAFETY: We own `skb`, which is in no list; its control block has room for a `T`, as `new`
+        // asserts; `place` is in the list, or null.
+        // INVARIANT: The packet is between `place` and what followed it, with a `T`; the list owns
+        // it.
         unsafe {
             slot::<T>(skb).write(value);
-            bindings::__skb_queue_after(self.list.get(), place, skb);
+            let next = if place.is_null() {
+                self.first
+            } else {
+                (*links(place)).next
+            };
+            (*links(skb)).prev = place;
+            (*links(skb)).next = next;
+            if place.is_null() {
+                self.first = skb;
+            } else {
+                (*links(place)).next = skb;
+            }
+            if next.is_null() {
+                self.last = skb;
+            } else {
+                (*links(next)).prev = skb;
+            }
         }
-        Ok(())
+        self.len = self.len.wrapping_add(1);
     }
 }
 
@@ -368,20 +391,11 @@ pub enum Step {
 
 /// # Safety
 ///
-/// `skb` must be in a list, or be the sentinel of one.
+/// `skb` must be valid.
 #[inline]
-unsafe fn next(skb: *mut bindings::sk_buff) -> *mut bindings::sk_buff {
-    // SAFETY: Packets and sentinels begin with the same two pointers.
-    unsafe { (*skb.cast::<[*mut bindings::sk_buff; 2]>())[0] }
-}
-
-/// # Safety
-///
-/// As for [`next`].
-#[inline]
-unsafe fn prev(skb: *mut bindings::sk_buff) -> *mut bindings::sk_buff {
-    // SAFETY: Packets and sentinels begin with the same two pointers.
-    unsafe { (*skb.cast::<[*mut bindings::sk_buff; 2]>())[1] }
+unsafe fn links(skb: *mut bindings::sk_buff) -> *mut bindings::sk_buff__bindgen_ty_1__bindgen_ty_1 {
+    // SAFETY: `skb` is valid. The union is two pointers in each of its forms.
+    unsafe { (&raw mut (*skb).__bindgen_anon_1).cast() }
 }
 
 /// # Safety
@@ -393,17 +407,8 @@ unsafe fn slot<T>(skb: *mut bindings::sk_buff) -> *mut T {
     unsafe { (&raw mut (*skb).cb).cast() }
 }
 
-#[pinned_drop]
-impl<T: Copy> PinnedDrop for SkbList<T> {
-    fn drop(self: Pin<&mut Self>) {
-        loop {
-            // SAFETY: The list is initialised and ours.
-            let skb = unsafe { bindings::__skb_dequeue(self.list.get()) };
-            let Some(ptr) = NonNull::new(skb) else {
-                break;
-            };
-            // INVARIANT: The list has given up its reference.
-            drop(Skb { ptr });
-        }
+impl<T: Copy> Drop for SkbList<T> {
+    fn drop(&mut self) {
+        while self.pop_front().is_some() {}
     }
 }

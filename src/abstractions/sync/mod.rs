@@ -5,5 +5,5 @@
 pub mod bottom_half;
 mod spinlock_bh;
 
-pub use spinlock_bh::SpinLockBh;
 pub(crate) use spinlock_bh::new_spinlock_bh;
+pub use spinlock_bh::SpinLockBh;

@@ -70,22 +70,6 @@ void HELPER(skb_orphan)(struct sk_buff *skb)
 	skb_orphan(skb);
 }
 
-void HELPER(__skb_queue_head_init)(struct sk_buff_head *list)
-{
-	__skb_queue_head_init(list);
-}
-
-void HELPER(__skb_queue_after)(struct sk_buff_head *list, struct sk_buff *prev,
-			       struct sk_buff *newsk)
-{
-	__skb_queue_after(list, prev, newsk);
-}
-
-struct sk_buff *HELPER(__skb_dequeue)(struct sk_buff_head *list)
-{
-	return __skb_dequeue(list);
-}
-
 bool HELPER(skb_quotes_ipv4)(const struct sk_buff *skb)
 {
 	return ip_hdr(skb)->version == IPVERSION;

@@ -141,3 +141,8 @@ u64 HELPER(get_jiffies_64)(void)
 {
 	return get_jiffies_64();
 }
+
+unsigned int HELPER(dst_headroom)(const struct dst_entry *dst)
+{
+	return LL_RESERVED_SPACE(dst->dev) + dst->header_len;
+}

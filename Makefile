@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Front door of the out-of-tree build and of the tools; kbuild reads Kbuild.
+# `make help` lists what there is.
+
+MAKEFLAGS += --no-builtin-rules
+
+# A kernel tree with Rust to build against, with this machine's tools. Without
+# it: the running kernel's, if it is one; else the one that tools/setup makes.
+KDIR ?= $(shell d=/lib/modules/$$(uname -r)/build; \
+	[ ! -e $$d/rust/libkernel.rmeta ] || echo $$d)
+
+tools := $(CURDIR)/tools
+
+ifneq ($(KDIR),)
+kbuild = +$(tools)/check-kdir "$(KDIR)" && $(MAKE) -C "$(KDIR)" M="$(CURDIR)"
+else
+kbuild = $(tools)/build
+endif
+kbuild-flags := $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc)) \
+	$(foreach v,V W KRUSTFLAGS KCFLAGS LLVM,$(if $($(v)),$(v)='$($(v))'))
+
+.PHONY: modules
+modules:
+	$(kbuild) $(kbuild-flags) modules
+
+.PHONY: modules_install
+modules_install: modules
+	$(tools)/install "$(KDIR)"
+
+# In a directory of its own, so that neither rebuilds the other's objects.
+.PHONY: clippy
+clippy:
+	@mkdir -p .l2tp-clippy
+	$(kbuild) $(kbuild-flags) MO='$(if $(KDIR),$(CURDIR),/usr/src/l2tp)/.l2tp-clippy' \
+		CLIPPY=1 KRUSTFLAGS='-Dwarnings' modules
+
+.PHONY: rust-analyzer
+rust-analyzer:
+	$(kbuild) rust-analyzer
+	@[ -n "$(KDIR)" ] || $(tools)/host-paths rust-project.json
+
+.PHONY: fmt fmt-check
+fmt:
+	$(tools)/fmt
+fmt-check:
+	$(tools)/fmt --check
+
+.PHONY: check-unsafe check-intree
+check-unsafe:
+	$(tools)/check-unsafe
+check-intree:
+	$(tools)/check-intree
+
+.PHONY: setup demo test
+setup:
+	$(tools)/setup
+demo:
+	$(tools)/demo
+test:
+	$(tools)/test $(PARTS)
+
+.PHONY: clean
+clean:
+	$(kbuild) clean
+	rm -rf .l2tp-clippy rust-project.json
+
+.PHONY: help
+help:
+	@echo 'Builds the L2TP kernel module l2tp.ko and tests it.'
+	@echo
+	@echo '  make [KDIR=tree]      build l2tp.ko; without KDIR, against the running kernel'
+	@echo '                        if it has Rust, else against the kernel of tools/setup'
+	@echo '  make modules_install  install it and make the C modules'"'"' names mean it'
+	@echo '  make clean            remove what a build leaves here'
+	@echo '  make demo             see it work, in a virtual machine'
+	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
+	@echo '  make clippy           build with clippy, warnings are errors'
+	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
+	@echo '  make check-unsafe     unsafe code only where it may be'
+	@echo '  make check-intree     build it as a directory of the kernel tree'
+	@echo '  make rust-analyzer    write rust-project.json for editors'
+	@echo '  make setup            fetch what builds and tests need (the others do it, too)'
+	@echo
+	@echo 'tools/vm --help: run anything in a virtual machine with the module loaded.'
+	@echo 'V=1 shows commands; L2TP_CACHE is where tools/setup keeps things.'

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures and rules for the whole suite; run by tools/vm -- pytest selftests, as root."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lib import system  # noqa: E402
+from lib.genl import L2tp  # noqa: E402
+from lib.netns import Hosts, NetNS  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "only(impl, why): the test says something about one implementation only")
+    config.addinivalue_line(
+        "markers", "unloads: the test unloads and reloads the module; such tests run last")
+    if os.geteuid() != 0:
+        raise pytest.UsageError("the suite needs root inside a disposable guest")
+    try:
+        system.impl()
+    except RuntimeError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not about this implementation; run module-unloading tests last."""
+    chosen, others = [], []
+    for item in items:
+        mark = item.get_closest_marker("only")
+        (chosen if mark is None or mark.args[0] == system.impl() else others).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+    chosen.sort(key=lambda item: item.get_closest_marker("unloads") is not None)
+    items[:] = chosen
+
+
+def pytest_report_header() -> str:
+    return f"l2tp implementation: {system.impl()}, kernel {os.uname().release}"
+
+
+@pytest.fixture(scope="session")
+def _kernel_log() -> Iterator[system.KernelLog]:
+    log = system.KernelLog()
+    yield log
+    log.close()
+
+
+@pytest.fixture(autouse=True)
+def kernel_log(_kernel_log: system.KernelLog) -> Iterator[Callable[[], list[str]]]:
+    """Fails the test on any splat during it; gives the test the log lines it caused so far."""
+    _kernel_log.new_lines()
+    seen: list[str] = []
+
+    def lines() -> list[str]:
+        seen.extend(_kernel_log.new_lines())
+        return seen
+
+    yield lines
+    bad = system.splats(lines())
+    if bad:
+        pytest.fail("kernel splat:\n" + "\n".join(seen[-80:]), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _module() -> None:
+    """The whole implementation is loaded, whatever was loaded before."""
+    system.load()
+
+
+@pytest.fixture
+def ns() -> Iterator[NetNS]:
+    """One host, with 127.0.0.0/8, ::1, fd00::1 and fd00::2 on its loopback."""
+    namespace = NetNS("host")
+    namespace.addr("lo", "fd00::1/128", "fd00::2/128")
+    yield namespace
+    namespace.close()
+
+
+@pytest.fixture
+def l2tp(ns: NetNS) -> L2tp:
+    """The l2tp family as seen from `ns`."""
+    return ns.l2tp
+
+
+@pytest.fixture
+def other_ns() -> Iterator[NetNS]:
+    namespace = NetNS("other")
+    yield namespace
+    namespace.close()
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    """Hosts a and b on one wire."""
+    pair = Hosts()
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def routed_hosts() -> Iterator[Hosts]:
+    """Hosts a and b with a router between them."""
+    pair = Hosts(routed=True)
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def make_ns() -> Iterator[Callable[[str], NetNS]]:
+    """Any number of namespaces: make_ns("name")."""
+    made: list[NetNS] = []
+
+    def make(hint: str = "ns") -> NetNS:
+        made.append(NetNS(hint))
+        return made[-1]
+
+    yield make
+    for namespace in made:
+        namespace.close()

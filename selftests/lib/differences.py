@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every place where the Rust module deliberately behaves unlike the C modules.
+
+A test picks its expectation with `expect("ID", c=…, rust=…)`; test_suite.py checks that every
+entry is used and every use has an entry.  Numbers are those of abi.md.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lib.system import impl
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Difference:
+    abi: str
+    why: str
+
+
+_ALL: dict[str, Difference] = {}
+
+
+def DIFF(name: str, abi: str, why: str) -> None:
+    assert name not in _ALL, name
+    _ALL[name] = Difference(abi, why)
+
+
+def all_differences() -> dict[str, Difference]:
+    return dict(_ALL)
+
+
+def expect(name: str, *, c: T, rust: T) -> T:
+    """The expectation for the implementation under test."""
+    assert name in _ALL, f"{name} is not a known difference"
+    return rust if impl() == "rust" else c
+
+
+DIFF("B1", "2.6", "C accepts a second session with the same id in one v3 UDP tunnel and the first "
+     "becomes unreachable; EEXIST is what every other row of the matrix gives.")
+DIFF("B5", "2.4", "C takes an IPv6 address shorter than 16 bytes and reads past the attribute; "
+     "refusing it cannot break a client that worked.")
+DIFF("B6", "2.5.5", "C treats FD=-1 as 'no fd' but skips the address check and makes an "
+     "unconnected kernel socket on an ephemeral port; ours checks the addresses.")
+DIFF("B9", "2.8.1", "C turns a reorder timeout of 2^31 ms and more into a negative number of "
+     "jiffies; ours refuses it or keeps a sane value.")
+DIFF("VERSION", "2.5.1", "C accepts any PROTO_VERSION; tunnels other than 2 and 3 can never carry "
+     "a frame, so EINVAL tells the caller what is wrong.")
+DIFF("WRONG-TUNNEL", "2.5.19", "C finds a v3 session by id alone, through any existing tunnel id, "
+     "and so modifies or deletes a session the caller did not name; ours answers ENODEV.")
+DIFF("EXTACK", "11.5", "C gives no extended-ack messages of its own; ours names the attribute of "
+     "each EINVAL.")
+DIFF("SYNC-DELETE", "3.8.1", "C deletes from a worker after the reply, so a client that re-creates "
+     "the object at once sees EEXIST; ours has freed ids, ports and names when the ACK arrives.")
+DIFF("LINK-KIND", "5.1, 5.5", "C's device has no rtnl kind and 'ip link del' gives EOPNOTSUPP; "
+     "ours has kind l2tpeth and deleting it deletes the session.")
+DIFF("PPP-PW", "2.5 SC#8", "The Rust module has no PPP pseudowire yet: PW_TYPE PPP answers as C "
+     "does when l2tp_ppp is not available.")
+DIFF("PW-AUTOLOAD", "2.12", "C asks modprobe for net-l2tp-type-<n>; the Rust module is one piece "
+     "with no way for another module to add a pseudowire, so there is nothing to load.")
+DIFF("B19", "11.4", "C hits BUG() when pktgen's shared skbs are sent straight onto l2tpeth; ours "
+     "must survive, so the test runs for rust only.")

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel around the module: its log, modules, slab caches; children with fewer rights."""
+
+import os
+import pickle
+import re
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: Log lines that fail a test, whatever else it found.
+SPLAT = re.compile(
+    r"BUG:|kernel BUG at|WARNING: |Oops|general protection fault|Unable to handle kernel"
+    r"|Call Trace|KASAN|KCSAN|UBSAN|kmemleak|refcount_t:|possible recursive locking"
+    r"|possible circular locking|suspicious RCU usage|sleeping function called"
+    r"|scheduling while atomic|blocked for more than|self-detected stall|detected stalls"
+    r"|soft lockup|hard LOCKUP|unregister_netdevice: waiting|IDR not empty|table not empty"
+    r"|rust_kernel: panicked|panicked at|leaked reference|Kernel panic|list_(add|del) corruption"
+    r"|Objects remaining in|Slab cache still has objects|kernel tried to execute")
+
+
+class KernelLog:
+    """Reads /dev/kmsg from the moment it is made."""
+
+    def __init__(self) -> None:
+        self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def new_lines(self) -> list[str]:
+        lines = []
+        while True:
+            try:
+                record = os.read(self._fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return lines
+            except BrokenPipeError:
+                lines.append("(records lost: the log buffer wrapped)")
+                continue
+            lines.append(record.split("\n", 1)[0].split(";", 1)[-1])
+
+
+def splats(lines: list[str]) -> list[str]:
+    return [line for line in lines if SPLAT.search(line)]
+
+
+# --- modules
+
+C_MODULES = ("l2tp_ppp", "l2tp_eth", "l2tp_ip6", "l2tp_ip", "l2tp_debugfs", "l2tp_netlink",
+             "l2tp_core")
+
+
+def impl() -> str:
+    """What runs under test: `c` or `rust`."""
+    chosen = os.environ.get("IMPL", "")
+    if chosen not in ("c", "rust"):
+        raise RuntimeError("IMPL must be c or rust (tools/vm --impl sets it)")
+    return chosen
+
+
+def loaded() -> dict[str, int]:
+    """Reference counts of the loaded l2tp modules, by name."""
+    out = {}
+    for line in Path("/proc/modules").read_text().splitlines():
+        name, _, refs = line.split()[:3]
+        if name == "l2tp" or name in C_MODULES:
+            out[name] = int(refs)
+    return out
+
+
+def module_of(c_name: str) -> str:
+    """The module that plays the part of a C module."""
+    return "l2tp" if impl() == "rust" else c_name
+
+
+def modprobe(*arguments: str, check: bool = True) -> int:
+    done = subprocess.run(("modprobe", *arguments), capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"modprobe {' '.join(arguments)}: {done.stderr}")
+    return done.returncode
+
+
+def unload() -> None:
+    """Remove the implementation under test, completely."""
+    for name in ("l2tp",) + C_MODULES:
+        if name in loaded():
+            subprocess.run(("rmmod", name), check=True)
+    assert not loaded(), loaded()
+
+
+def load() -> None:
+    """Load it again, with all its parts."""
+    if impl() == "rust":
+        modprobe("l2tp")
+    else:
+        for name in ("l2tp_eth", "l2tp_ip", "l2tp_ip6"):
+            modprobe(name)
+
+
+# --- memory
+
+def slabs() -> dict[str, int]:
+    """Active objects per slab cache."""
+    out = {}
+    for line in Path("/proc/slabinfo").read_text().splitlines()[2:]:
+        name, active = line.split()[:2]
+        out[name] = int(active)
+    return out
+
+
+def jiffies_per_second() -> int:
+    """CONFIG_HZ of the running kernel, from two readings of its own jiffies counter."""
+    def reading() -> tuple[int, int]:
+        text = Path("/proc/timer_list").read_text()
+        now = re.search(r"now at (\d+) nsecs", text)
+        ticks = re.search(r"^\s*jiffies: (\d+)", text, re.MULTILINE)
+        assert now and ticks, "unexpected /proc/timer_list"
+        return int(now[1]), int(ticks[1])
+
+    t0, j0 = reading()
+    time.sleep(0.5)
+    t1, j1 = reading()
+    rate = (j1 - j0) * 1e9 / (t1 - t0)
+    return min((100, 250, 300, 1000), key=lambda hz: abs(hz - rate))
+
+
+# --- children
+
+NOBODY = 65534
+
+
+def in_child(work: Callable[[], Any], *, uid: int | None = None, userns: bool = False,
+             netns: bool = False) -> Any:
+    """Result of `work` in a forked child: as another user, in new namespaces, or both.
+
+    With `userns` the child is root in a user namespace of its own, made after the uid change;
+    with `netns` it then also gets a network namespace owned by that user namespace.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            outcome: tuple[bool, Any]
+            try:
+                _drop(uid, userns, netns)
+                outcome = (True, work())
+            except BaseException as error:
+                outcome = (False, f"{error!r}\n{traceback.format_exc()}")
+            with os.fdopen(writer, "wb") as pipe:
+                pickle.dump(outcome, pipe)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    assert data, "the child died without an answer"
+    good, result = pickle.loads(data)
+    if not good:
+        raise AssertionError(f"in the child: {result}")
+    return result
+
+
+def _drop(uid: int | None, userns: bool, netns: bool) -> None:
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if userns:
+        inside = os.geteuid()
+        os.unshare(os.CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {inside} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {inside} 1")
+    if netns:
+        os.unshare(os.CLONE_NEWNET)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers of include/uapi/linux/{netlink,genetlink,l2tp}.h that Python does not know."""
+
+from enum import IntEnum
+
+# --- linux/netlink.h
+NETLINK_ROUTE = 0
+NETLINK_GENERIC = 16
+SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+
+NLM_F_REQUEST = 0x1
+NLM_F_MULTI = 0x2
+NLM_F_ACK = 0x4
+NLM_F_ECHO = 0x8
+NLM_F_DUMP_INTR = 0x10
+NLM_F_ROOT = 0x100
+NLM_F_MATCH = 0x200
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_DUMP = 0x300
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+
+NLMSGERR_ATTR_MSG = 1
+NLMSGERR_ATTR_OFFS = 2
+NLMSGERR_ATTR_POLICY = 4
+NLMSGERR_ATTR_MISS_TYPE = 5
+
+NLA_F_NESTED = 0x8000
+NLA_F_NET_BYTEORDER = 0x4000
+
+# --- linux/genetlink.h
+GENL_ID_CTRL = 16
+CTRL_CMD_GETFAMILY = 3
+CTRL_CMD_GETPOLICY = 10
+CTRL_ATTR_FAMILY_ID = 1
+CTRL_ATTR_FAMILY_NAME = 2
+CTRL_ATTR_VERSION = 3
+CTRL_ATTR_HDRSIZE = 4
+CTRL_ATTR_MAXATTR = 5
+CTRL_ATTR_OPS = 6
+CTRL_ATTR_MCAST_GROUPS = 7
+CTRL_ATTR_POLICY = 8
+CTRL_ATTR_OP_ID = 1
+CTRL_ATTR_OP_FLAGS = 2
+CTRL_ATTR_MCAST_GRP_NAME = 1
+CTRL_ATTR_MCAST_GRP_ID = 2
+
+# --- sockets
+IPPROTO_L2TP = 115
+SOL_UDP = 17
+UDP_ENCAP = 100
+UDP_ENCAP_L2TPINUDP = 3
+IP_RECVERR = 11
+IPV6_RECVERR = 25
+
+# --- linux/l2tp.h
+FAMILY = "l2tp"
+GROUP = "l2tp"
+FAMILY_VERSION = 1
+ATTR_MAX = 35
+
+
+class Cmd(IntEnum):
+    NOOP = 0
+    TUNNEL_CREATE = 1
+    TUNNEL_DELETE = 2
+    TUNNEL_MODIFY = 3
+    TUNNEL_GET = 4
+    SESSION_CREATE = 5
+    SESSION_DELETE = 6
+    SESSION_MODIFY = 7
+    SESSION_GET = 8
+
+
+class Attr(IntEnum):
+    NONE = 0
+    PW_TYPE = 1
+    ENCAP_TYPE = 2
+    OFFSET = 3
+    DATA_SEQ = 4
+    L2SPEC_TYPE = 5
+    L2SPEC_LEN = 6
+    PROTO_VERSION = 7
+    IFNAME = 8
+    CONN_ID = 9
+    PEER_CONN_ID = 10
+    SESSION_ID = 11
+    PEER_SESSION_ID = 12
+    UDP_CSUM = 13
+    VLAN_ID = 14
+    COOKIE = 15
+    PEER_COOKIE = 16
+    DEBUG = 17
+    RECV_SEQ = 18
+    SEND_SEQ = 19
+    LNS_MODE = 20
+    USING_IPSEC = 21
+    RECV_TIMEOUT = 22
+    FD = 23
+    IP_SADDR = 24
+    IP_DADDR = 25
+    UDP_SPORT = 26
+    UDP_DPORT = 27
+    MTU = 28
+    MRU = 29
+    STATS = 30
+    IP6_SADDR = 31
+    IP6_DADDR = 32
+    UDP_ZERO_CSUM6_TX = 33
+    UDP_ZERO_CSUM6_RX = 34
+    PAD = 35
+
+
+class Stat(IntEnum):
+    TX_PACKETS = 1
+    TX_BYTES = 2
+    TX_ERRORS = 3
+    RX_PACKETS = 4
+    RX_BYTES = 5
+    RX_SEQ_DISCARDS = 6
+    RX_OOS_PACKETS = 7
+    RX_ERRORS = 8
+    RX_COOKIE_DISCARDS = 10
+    RX_INVALID = 11
+
+
+#: Emission order inside the STATS nest (abi 2.9): not the numeric order.
+STATS_ORDER = (
+    Stat.TX_PACKETS, Stat.TX_BYTES, Stat.TX_ERRORS, Stat.RX_PACKETS, Stat.RX_BYTES,
+    Stat.RX_SEQ_DISCARDS, Stat.RX_COOKIE_DISCARDS, Stat.RX_OOS_PACKETS, Stat.RX_ERRORS,
+    Stat.RX_INVALID,
+)
+
+
+class Encap(IntEnum):
+    UDP = 0
+    IP = 1
+
+
+class PwType(IntEnum):
+    NONE = 0
+    ETH_VLAN = 4
+    ETH = 5
+    PPP = 7
+    PPP_AC = 8
+    IP = 11
+
+
+class L2Spec(IntEnum):
+    NONE = 0
+    DEFAULT = 1

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The suite checked by itself: the register of differences, and that no test hides as a skip."""
+
+import re
+from pathlib import Path
+
+from lib import system
+from lib.differences import all_differences
+
+OTHERS = [path for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_suite.py"]
+
+
+def test_every_difference_is_registered_and_used() -> None:
+    text = "".join(path.read_text() for path in OTHERS)
+    used = set(re.findall(r"""expect\(\s*"([^"]+)\"""", text))
+    used |= set(re.findall(r"""only\("(?:rust|c)", "([A-Z0-9-]+):""", text))
+    assert used == set(all_differences())
+
+
+def test_every_difference_says_where_and_why() -> None:
+    for name, difference in all_differences().items():
+        assert difference.abi and len(difference.why) > 40, name
+
+
+def test_no_test_skips() -> None:
+    for path in OTHERS:
+        assert not re.search(r"pytest\.(skip|xfail|importorskip)|mark\.(skip|xfail)",
+                             path.read_text()), path.name
+
+
+def test_splat_pattern_fires() -> None:
+    bad = ["BUG: kernel NULL pointer dereference", "WARNING: CPU: 0 PID: 1 at net/x.c:1 f+0x1",
+           "unregister_netdevice: waiting for l2tpeth0 to become free",
+           "l2tp: tunnel IDR not empty at net 0 exit", "rust_kernel: panicked at src/x.rs:1:1"]
+    assert system.splats(bad) == bad
+    assert not system.splats(["l2tp_core: L2TP core driver, V2.0", "eth0: renamed from tmp"])

@@ -1,0 +1,789 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tunnels and sessions of each network namespace, and where received packets enter.
+//!
+//! # Tables
+//!
+//! Packets find their session in hash tables that are read under RCU, without a lock or a reference
+//! count. One mutex for each namespace, `registry`, serialises everything that changes a table, and
+//! keeps tunnels and sessions in the order of their ids for those who list them.
+//!
+//! | table | key | finds |
+//! | --- | --- | --- |
+//! | `tunnels` | tunnel id | requests |
+//! | `sockets` | address of the socket | datagrams of a shared session id; a socket that closes |
+//! | `v2` | 16 bits of tunnel id and of session id | v2 data messages |
+//! | `v3` | session id | v3 data messages, unless the id is shared |
+//! | `v3_shared` | tunnel id and session id | v3 data messages with a shared session id |
+//! | `names` | device name at creation | requests |
+//!
+//! RFC 3931 wants session ids to be unique on a node, but there are clients that give the same id to
+//! a session in each of their UDP tunnels. So an id may be shared by UDP tunnels, and then the socket
+//! that received the datagram tells which tunnel it belongs to.
+//!
+//! # Lifetimes
+//!
+//! A table entry is a reference. It is dropped one grace period after it was taken out, so that what
+//! a reader finds is good for the rest of its RCU read section, and may be counted there.
+//!
+//! A tunnel leaves the tables in one go, with its sessions, whichever of its four ends comes first: a
+//! request, its socket closing, its namespace exiting, or the module leaving, which makes every
+//! namespace exit. Whoever removes its registry entry is the one who carries this through; the
+//! others find nothing to do. When that is done, the ids and the socket may be used again. What takes
+//! RTNL, or waits for it, is left to the namespace's workqueue: devices are unregistered, then a
+//! socket of our own is closed.
+//!
+//! A namespace flushes its workqueue before it exits. The tables are dropped by a task that may
+//! sleep, as only such tasks hold references to a [`Namespace`].
+//!
+//! # Locks
+//!
+//! genetlink's mutex, then RTNL, then `registry`. A socket lock is taken with neither of ours held.
+//! The workqueue takes RTNL, so that nobody who holds RTNL waits for it.
+
+use crate::{
+    abstractions::{
+        net::{
+            net_namespace::{
+                Net,
+                PerNet,
+                Slot, //
+            },
+            skbuff::Skb,
+            sock::{
+                Sock,
+                SockGuard, //
+            },
+            socket::{
+                FileSocket,
+                KernelSocket, //
+            },
+            udp_tunnel::{
+                Encap,
+                Verdict, //
+            },
+        },
+        rhashtable::{
+            Entry,
+            RcuHashTable, //
+        },
+        workqueue::OwnedQueue, //
+    },
+    error::{
+        Outcome,
+        Refusal, //
+    },
+    ip,
+    session::Session,
+    tunnel::{
+        Sessions,
+        SocketConfig,
+        Tunnel,
+        TunnelConfig, //
+    },
+    wire::{
+        self,
+        ids::{
+            v2_key,
+            EncapType,
+            SessionId,
+            TunnelId,
+            Version, //
+        },
+        v3,
+        UdpPeek, //
+    }, //
+};
+use kernel::{
+    error::code,
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        rcu,
+        Arc,
+        ArcBorrow,
+        Mutex,
+        SetOnce, //
+    }, //
+};
+
+/// What a v3 session id stands for.
+enum Holder {
+    /// One session.
+    Sole(Arc<Session>),
+    /// This many sessions of different UDP tunnels, which are in `v3_shared`.
+    Shared(Atomic<u32>),
+}
+
+/// A place in the order of tunnels.
+enum Place {
+    /// The id is taken, the tunnel is being made.
+    Reserved,
+    /// A tunnel and its sessions.
+    Taken(Arc<Tunnel>, Sessions),
+}
+
+/// Everything in the order of ids.
+struct Registry {
+    tunnels: RBTree<u32, Place>,
+}
+
+/// The state of a network namespace.
+#[pin_data]
+pub struct Namespace {
+    #[pin]
+    registry: Mutex<Registry>,
+    #[pin]
+    tunnels: RcuHashTable<[u8; 8], Arc<Tunnel>>,
+    #[pin]
+    sockets: RcuHashTable<[u8; 8], Arc<Tunnel>>,
+    #[pin]
+    v2: RcuHashTable<[u8; 8], Arc<Session>>,
+    #[pin]
+    v3: RcuHashTable<[u8; 8], Holder>,
+    #[pin]
+    v3_shared: RcuHashTable<[u8; 8], Arc<Session>>,
+    #[pin]
+    names: RcuHashTable<[u8; 16], Arc<Session>>,
+    /// Made when it is first needed; most namespaces never do.
+    queue: SetOnce<OwnedQueue>,
+}
+
+static SLOT: Slot<Namespace> = Slot::new();
+
+impl PerNet for Namespace {
+    fn slot() -> &'static Slot<Self> {
+        &SLOT
+    }
+
+    fn init(_net: &Net) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                registry <- new_mutex!(Registry { tunnels: RBTree::new() }, "l2tp registry"),
+                tunnels <- RcuHashTable::new(),
+                sockets <- RcuHashTable::new(),
+                v2 <- RcuHashTable::new(),
+                v3 <- RcuHashTable::new(),
+                v3_shared <- RcuHashTable::new(),
+                names <- RcuHashTable::new(),
+                queue: SetOnce::new(),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    fn pre_exit(this: ArcBorrow<'_, Self>) {
+        this.delete_all();
+    }
+
+    fn exit(this: Arc<Self>) {
+        if !this.registry.lock().tunnels.is_empty() {
+            pr_err!("a network namespace exits with tunnels in it\n");
+        }
+    }
+}
+
+fn key64(n: u64) -> [u8; 8] {
+    n.to_ne_bytes()
+}
+
+fn tunnel_key(id: TunnelId) -> [u8; 8] {
+    key64(id.get().into())
+}
+
+fn v3_key(id: SessionId) -> [u8; 8] {
+    key64(id.get().into())
+}
+
+fn shared_key(tunnel: TunnelId, session: SessionId) -> [u8; 8] {
+    key64((u64::from(tunnel.get()) << 32) | u64::from(session.get()))
+}
+
+fn socket_key(sk: &Sock) -> [u8; 8] {
+    // CAST: Addresses are at most 64 bits wide.
+    key64(core::ptr::from_ref(sk).addr() as u64)
+}
+
+const TUNNEL_EXISTS: Refusal = Refusal::new(code::EEXIST, c"a tunnel with this id exists already");
+const SESSION_EXISTS: Refusal =
+    Refusal::new(code::EEXIST, c"a session with this id exists already");
+const TUNNEL_CLOSING: Refusal = Refusal::new(code::ENODEV, c"the tunnel is being deleted");
+
+impl Namespace {
+    /// The state of `net`. Any context.
+    #[inline]
+    pub fn of(net: &Net) -> Option<ArcBorrow<'_, Self>> {
+        SLOT.get(net)
+    }
+
+    /// Waits until devices and sockets of what was deleted are gone. Sleeps; RTNL must not be held.
+    pub fn flush(&self) {
+        if let Some(queue) = self.queue.as_ref() {
+            queue.flush();
+        }
+    }
+
+    fn queue(&self) -> Result<&OwnedQueue> {
+        if let Some(queue) = self.queue.as_ref() {
+            return Ok(queue);
+        }
+        // If another task was faster, this one is dropped.
+        self.queue.populate(OwnedQueue::new(c"l2tp")?);
+        self.queue.as_ref().ok_or(ENOMEM)
+    }
+
+    // Finding.
+
+    /// The tunnel `id`. Any context.
+    pub fn tunnel(&self, id: TunnelId) -> Option<Arc<Tunnel>> {
+        let guard = rcu::read_lock();
+        self.tunnels.find_rcu(&tunnel_key(id), &guard).cloned()
+    }
+
+    /// The tunnel with the lowest id that is not below `from`. May sleep.
+    pub fn next_tunnel(&self, from: TunnelId) -> Option<Arc<Tunnel>> {
+        let registry = self.registry.lock();
+        let mut from = from.get();
+        loop {
+            match registry.tunnels.cursor_lower_bound(&from)?.current() {
+                (_, Place::Taken(tunnel, _)) => return Some(tunnel.clone()),
+                (id, Place::Reserved) => from = id.checked_add(1)?,
+            }
+        }
+    }
+
+    /// The session `id` of `tunnel`. May sleep.
+    pub fn session(&self, tunnel: &Tunnel, id: SessionId) -> Option<Arc<Session>> {
+        let registry = self.registry.lock();
+        let sessions = registry.sessions(tunnel)?;
+        sessions.get(&session_order(tunnel, id)).cloned()
+    }
+
+    /// The session of `tunnel` with the lowest id that is not below `from`. May sleep.
+    pub fn next_session(&self, tunnel: &Tunnel, from: SessionId) -> Option<Arc<Session>> {
+        let registry = self.registry.lock();
+        let sessions = registry.sessions(tunnel)?;
+        let cursor = sessions.cursor_lower_bound(&from.get())?;
+        let (_, session) = cursor.current();
+        Some(session.clone())
+    }
+
+    /// The session whose device was called `name` when it was made. Any context.
+    pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
+        let guard = rcu::read_lock();
+        self.names.find_rcu(name, &guard).cloned()
+    }
+
+    /// The session that a v3 data message over UDP belongs to.
+    #[inline]
+    fn v3_session<'a>(
+        &'a self,
+        id: SessionId,
+        sk: &Sock,
+        guard: &'a rcu::Guard,
+    ) -> Option<&'a Arc<Session>> {
+        match self.v3.find_rcu(&v3_key(id), guard)? {
+            Holder::Sole(session) => Some(session),
+            Holder::Shared(_) => {
+                let tunnel = self.sockets.find_rcu(&socket_key(sk), guard)?;
+                self.v3_shared
+                    .find_rcu(&shared_key(tunnel.tunnel_id(), id), guard)
+            }
+        }
+    }
+
+    // Making.
+
+    /// Makes a tunnel. Sleeps; RTNL must not be held.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the id is taken. For a file descriptor: `EBADF`, `ENOTSOCK`, `EINVAL` if it is of
+    /// another namespace, `EPROTONOSUPPORT` if it is not of the right kind, `EBUSY` if it is in use.
+    /// For a socket of our own, what creating, binding and connecting it give.
+    pub fn create_tunnel(
+        &self,
+        net: &Net,
+        config: &TunnelConfig,
+        socket: &SocketConfig,
+    ) -> Outcome<Arc<Tunnel>> {
+        self.queue()?;
+        self.reserve(config.tunnel_id)?;
+        let made = match self.open_tunnel(net, config, socket) {
+            // A socket of a tunnel that was deleted a moment ago may still be there.
+            Err(refusal) if refusal.error == EADDRINUSE => {
+                self.flush();
+                self.open_tunnel(net, config, socket)
+            }
+            other => other,
+        };
+        let made = made.and_then(|tunnel| {
+            let entry = Entry::new(tunnel_key(config.tunnel_id), tunnel.clone(), GFP_KERNEL);
+            match entry
+                .map_err(Error::from)
+                .and_then(|entry| self.tunnels.insert(entry).map_err(|(e, _)| e))
+            {
+                Ok(()) => Ok(tunnel),
+                Err(e) => {
+                    self.release_socket(&tunnel);
+                    tunnel.finish();
+                    Err(e.into())
+                }
+            }
+        });
+        let mut registry = self.registry.lock();
+        match made {
+            Ok(tunnel) => {
+                if let Some(place) = registry.tunnels.get_mut(&config.tunnel_id.get()) {
+                    *place = Place::Taken(tunnel.clone(), RBTree::new());
+                }
+                Ok(tunnel)
+            }
+            Err(refusal) => {
+                let place = registry.tunnels.remove_node(&config.tunnel_id.get());
+                drop(registry);
+                drop(place);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn reserve(&self, id: TunnelId) -> Outcome {
+        let node = RBTreeNode::new(id.get(), Place::Reserved, GFP_KERNEL)?;
+        let mut registry = self.registry.lock();
+        if registry.tunnels.get(&id.get()).is_some() {
+            return Err(TUNNEL_EXISTS);
+        }
+        registry.tunnels.insert(node);
+        Ok(())
+    }
+
+    fn open_tunnel(
+        &self,
+        net: &Net,
+        config: &TunnelConfig,
+        socket: &SocketConfig,
+    ) -> Outcome<Arc<Tunnel>> {
+        match *socket {
+            SocketConfig::Fd(fd) => {
+                let file = FileSocket::from_fd(fd)
+                    .map_err(|e| Refusal::new(e, c"the file descriptor is not an open socket"))?;
+                if !file.is_in(net) {
+                    return Err(Refusal::new(
+                        EINVAL,
+                        c"the socket belongs to another network namespace",
+                    ));
+                }
+                let sk = file.inet_datagram().ok_or(Refusal::new(
+                    EPROTONOSUPPORT,
+                    c"the socket is not an internet datagram socket",
+                ))?;
+                self.attach(net, config, sk, None, fd)
+            }
+            SocketConfig::Udp {
+                ref addresses,
+                sport,
+                dport,
+            } => {
+                let socket = KernelSocket::new_udp(net, addresses, sport, dport)
+                    .map_err(|e| Refusal::new(e, c"cannot open, bind or connect a UDP socket"))?;
+                let sk = socket.hold();
+                self.attach(net, config, &sk, Some(socket), -1)
+            }
+            SocketConfig::Ip4 { local, peer } => {
+                let socket = ip::kernel_socket4(net, config, local, peer)?;
+                let sk = socket.hold();
+                self.attach(net, config, &sk, Some(socket), -1)
+            }
+            SocketConfig::Ip6 { local, peer } => {
+                let socket = ip::kernel_socket6(net, config, local, peer)?;
+                let sk = socket.hold();
+                self.attach(net, config, &sk, Some(socket), -1)
+            }
+        }
+    }
+
+    /// Puts a tunnel on a socket.
+    fn attach(
+        &self,
+        net: &Net,
+        config: &TunnelConfig,
+        sk: &Sock,
+        socket: Option<KernelSocket>,
+        fd: i32,
+    ) -> Outcome<Arc<Tunnel>> {
+        let protocol = match config.encap {
+            EncapType::Udp => 17,
+            EncapType::Ip => ip::PROTOCOL,
+        };
+        if sk.protocol() != protocol {
+            return Err(Refusal::new(
+                EPROTONOSUPPORT,
+                c"the socket is not of the encapsulation's protocol",
+            ));
+        }
+        let tunnel = Tunnel::new(config, ARef::from(sk), socket, fd)?;
+        let entry = Entry::new(socket_key(sk), tunnel.clone(), GFP_KERNEL)?;
+        let lock = sk.lock();
+        let attached = self.attach_locked(net, &lock, entry);
+        drop(lock);
+        match attached {
+            Ok(()) => Ok(tunnel),
+            Err(refusal) => {
+                // Closes the socket if it is ours.
+                tunnel.finish();
+                Err(refusal)
+            }
+        }
+    }
+
+    fn attach_locked(
+        &self,
+        net: &Net,
+        lock: &SockGuard<'_>,
+        entry: Entry<[u8; 8], Arc<Tunnel>>,
+    ) -> Outcome {
+        const BUSY: Refusal = Refusal::new(code::EBUSY, c"the socket is in use by another tunnel");
+
+        if lock.sock().is_udp() && lock.has_user_data() {
+            return Err(BUSY);
+        }
+        self.sockets.insert(entry).map_err(|(e, _)| match e {
+            e if e == EEXIST => BUSY,
+            e => e.into(),
+        })?;
+        lock.set_encap::<Self>(net);
+        lock.set_atomic_allocation();
+        Ok(())
+    }
+
+    /// Makes a tunnel's socket an ordinary one again.
+    fn release_socket(&self, tunnel: &Tunnel) {
+        let lock = tunnel.sock().lock();
+        self.sockets.remove(&socket_key(tunnel.sock()));
+        lock.clear_encap();
+    }
+
+    /// Lets packets and requests find `session`. May sleep, and be called with RTNL held.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the tunnel is being deleted, `EEXIST` if the id is taken: in the tunnel, or by
+    /// any v3 session if one of the two is in an IP tunnel.
+    pub fn register_session(&self, session: &Arc<Session>) -> Outcome {
+        let tunnel = session.tunnel();
+        let order = session_order(tunnel, session.session_id());
+        let node = RBTreeNode::new(order, session.clone(), GFP_KERNEL)?;
+        let mut registry = self.registry.lock();
+        let sessions = registry.sessions_mut(tunnel).ok_or(TUNNEL_CLOSING)?;
+        if sessions.get(&order).is_some() {
+            return Err(SESSION_EXISTS);
+        }
+        match tunnel.version() {
+            Version::V2 => {
+                let key = v2_table_key(session);
+                let entry = Entry::new(key, session.clone(), GFP_KERNEL)?;
+                self.v2.insert(entry).map_err(|(e, _)| in_use(e))?;
+            }
+            Version::V3 => self.register_v3(session)?,
+        }
+        sessions.insert(node);
+        Ok(())
+    }
+
+    /// Enters a v3 session. The registry must be locked.
+    fn register_v3(&self, session: &Arc<Session>) -> Outcome {
+        let key = v3_key(session.session_id());
+        let entry = Entry::new(key, Holder::Sole(session.clone()), GFP_KERNEL)?;
+        match self.v3.insert(entry) {
+            Ok(()) => return Ok(()),
+            Err((e, _)) if e != EEXIST => return Err(e.into()),
+            Err(_) => (),
+        }
+        if session.tunnel().encap() == EncapType::Ip {
+            return Err(SESSION_EXISTS);
+        }
+        let Some(first) = self.v3_first(&key) else {
+            // Shared already. The registry is locked, so that it stays so.
+            self.share(session)?;
+            let guard = rcu::read_lock();
+            if let Some(Holder::Shared(count)) = self.v3.find_rcu(&key, &guard) {
+                count.add(1u32, Relaxed);
+            }
+            return Ok(());
+        };
+        if first.tunnel().encap() == EncapType::Ip {
+            return Err(SESSION_EXISTS);
+        }
+        // The new way to find both comes first, then the switch to it.
+        let shared = Entry::new(key, Holder::Shared(Atomic::new(2)), GFP_KERNEL)?;
+        self.share(&first)?;
+        if let Err(refusal) = self.share(session) {
+            self.v3_shared.remove(&v3_shared_key(&first));
+            return Err(refusal);
+        }
+        let _ = self.v3.replace(shared);
+        Ok(())
+    }
+
+    /// The session that has a v3 id to itself.
+    fn v3_first(&self, key: &[u8; 8]) -> Option<Arc<Session>> {
+        let guard = rcu::read_lock();
+        match self.v3.find_rcu(key, &guard)? {
+            Holder::Sole(session) => Some(session.clone()),
+            Holder::Shared(_) => None,
+        }
+    }
+
+    fn share(&self, session: &Arc<Session>) -> Outcome {
+        let entry = Entry::new(v3_shared_key(session), session.clone(), GFP_KERNEL)?;
+        self.v3_shared.insert(entry).map_err(|(e, _)| in_use(e))
+    }
+
+    /// Records the name of the session's device, by which requests may find it. May sleep.
+    pub fn name_session(&self, session: &Arc<Session>, name: [u8; 16]) {
+        session.set_ifname(name);
+        let _registry = self.registry.lock();
+        // Without an entry, the session is found by its ids only; so is one whose device has taken
+        // the first name of a device that was renamed.
+        if let Ok(entry) = Entry::new(name, session.clone(), GFP_KERNEL) {
+            let _ = self.names.insert(entry);
+        }
+    }
+
+    // Deleting.
+
+    /// Deletes a session. When this returns, its id is free. True if it was this call that did it.
+    /// May sleep, and be called with RTNL held.
+    pub fn delete_session(&self, session: &Arc<Session>) -> bool {
+        let order = session_order(session.tunnel(), session.session_id());
+        let mut registry = self.registry.lock();
+        let node = registry
+            .sessions_mut(session.tunnel())
+            .filter(|sessions| {
+                sessions
+                    .get(&order)
+                    .is_some_and(|found| Arc::ptr_eq(found, session))
+            })
+            .and_then(|sessions| sessions.remove_node(&order));
+        if node.is_none() {
+            return false;
+        }
+        self.unlink_session(session);
+        drop(registry);
+        drop(node);
+        if let Some(queue) = self.queue.as_ref() {
+            session.clone().finish_later(queue);
+        }
+        true
+    }
+
+    /// Deletes a tunnel with its sessions. When this returns, their ids are free and the socket is an
+    /// ordinary one again. May sleep.
+    pub fn delete_tunnel(&self, tunnel: &Arc<Tunnel>) {
+        if self.unlink_tunnel(tunnel) {
+            if let Some(queue) = self.queue.as_ref() {
+                tunnel.clone().finish_later(queue);
+            }
+        }
+    }
+
+    /// Takes a tunnel and its sessions out of all tables. True if it was this call that did it.
+    fn unlink_tunnel(&self, tunnel: &Arc<Tunnel>) -> bool {
+        let id = tunnel.tunnel_id();
+        let mut registry = self.registry.lock();
+        if registry.sessions(tunnel).is_none() {
+            return false;
+        }
+        let Some(place) = registry.tunnels.remove(&id.get()) else {
+            return false;
+        };
+        self.tunnels.remove(&tunnel_key(id));
+        if let Place::Taken(_, sessions) = place {
+            for session in sessions.values() {
+                self.unlink_session(session);
+            }
+            tunnel.set_closed();
+            tunnel.leave(sessions);
+        }
+        drop(registry);
+        self.release_socket(tunnel);
+        true
+    }
+
+    /// Takes a session out of the hash tables. The registry must be locked.
+    fn unlink_session(&self, session: &Arc<Session>) {
+        match session.tunnel().version() {
+            Version::V2 => {
+                self.v2.remove(&v2_table_key(session));
+            }
+            Version::V3 => self.unlink_v3(session),
+        }
+        if let Some(name) = session.ifname() {
+            let guard = rcu::read_lock();
+            let ours = self
+                .names
+                .find_rcu(&name, &guard)
+                .is_some_and(|found| Arc::ptr_eq(found, session));
+            drop(guard);
+            if ours {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    fn unlink_v3(&self, session: &Arc<Session>) {
+        let key = v3_key(session.session_id());
+        let guard = rcu::read_lock();
+        let last = match self.v3.find_rcu(&key, &guard) {
+            Some(Holder::Sole(_)) => true,
+            // The last of them goes on being found by its socket.
+            Some(Holder::Shared(count)) => count.fetch_sub(1u32, Relaxed) == 1,
+            None => false,
+        };
+        drop(guard);
+        if last {
+            self.v3.remove(&key);
+        }
+        self.v3_shared.remove(&v3_shared_key(session));
+    }
+
+    /// Deletes everything, and waits until it is gone. Sleeps.
+    fn delete_all(&self) {
+        loop {
+            let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) else {
+                break;
+            };
+            self.delete_tunnel(&tunnel);
+        }
+        self.flush();
+    }
+
+    /// A socket is being closed. If a tunnel is on it, that ends. May sleep.
+    pub fn socket_closed(&self, sk: &Sock) {
+        let guard = rcu::read_lock();
+        let tunnel = self.sockets.find_rcu(&socket_key(sk), &guard).cloned();
+        drop(guard);
+        if let Some(tunnel) = tunnel {
+            self.delete_tunnel(&tunnel);
+        }
+    }
+
+    // Receiving.
+
+    /// A data message over IP has come; `skb` begins with its session id. Softirq.
+    #[inline]
+    pub fn receive_ip(&self, skb: Skb, id: SessionId) {
+        let guard = rcu::read_lock();
+        // A shared id belongs to UDP tunnels only.
+        if let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) {
+            let _ = Session::receive(session, skb, v3::OPTIONS_AT_IP, &guard);
+        }
+    }
+
+    /// A datagram has come.
+    #[inline]
+    fn receive_udp(&self, sk: &Sock, mut skb: Skb) -> Verdict {
+        let Some(bytes) = skb.pull_head(wire::UDP_PEEK_LEN) else {
+            return Verdict::PassUp(skb);
+        };
+        let guard = rcu::read_lock();
+        let (session, version) = match wire::peek_udp(bytes) {
+            UdpPeek::PassUp => return Verdict::PassUp(skb),
+            UdpPeek::V2 {
+                tunnel_id,
+                session_id,
+            } => {
+                let key = key64(v2_key(tunnel_id, session_id).into());
+                (self.v2.find_rcu(&key, &guard), 2)
+            }
+            UdpPeek::V3 {
+                session_id,
+                version,
+            } => (self.v3_session(session_id, sk, &guard), version),
+        };
+        let Some(session) = session else {
+            return Verdict::PassUp(skb);
+        };
+        let tunnel = session.tunnel();
+        if version != tunnel.version().get() {
+            tunnel.counters().rx_invalid.count();
+            return Verdict::PassUp(skb);
+        }
+        match Session::receive(session, skb, v3::OPTIONS_AT_UDP, &guard) {
+            Ok(()) => Verdict::Consumed,
+            Err(skb) => {
+                tunnel.counters().rx_invalid.count();
+                Verdict::PassUp(skb)
+            }
+        }
+    }
+}
+
+impl Encap for Namespace {
+    /// `UDP_ENCAP_L2TPINUDP`.
+    const TYPE: u8 = 3;
+
+    fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict {
+        match Self::of(net) {
+            Some(namespace) => namespace.receive_udp(sk, skb),
+            None => Verdict::PassUp(skb),
+        }
+    }
+
+    fn destroy(net: &Net, sk: &Sock) {
+        if let Some(namespace) = Self::of(net) {
+            namespace.socket_closed(sk);
+        }
+    }
+}
+
+impl Registry {
+    /// The sessions of `tunnel`, if it is registered.
+    fn sessions(&self, tunnel: &Tunnel) -> Option<&Sessions> {
+        match self.tunnels.get(&tunnel.tunnel_id().get())? {
+            Place::Taken(found, sessions) if core::ptr::eq(&**found, tunnel) => Some(sessions),
+            _ => None,
+        }
+    }
+
+    fn sessions_mut(&mut self, tunnel: &Tunnel) -> Option<&mut Sessions> {
+        match self.tunnels.get_mut(&tunnel.tunnel_id().get())? {
+            Place::Taken(found, sessions) if core::ptr::eq(&**found, tunnel) => Some(sessions),
+            _ => None,
+        }
+    }
+}
+
+/// What sessions are ordered by within a tunnel. Of a v2 id, 16 bits count.
+fn session_order(tunnel: &Tunnel, id: SessionId) -> u32 {
+    match tunnel.version() {
+        Version::V2 => id.to_v2().into(),
+        Version::V3 => id.get(),
+    }
+}
+
+fn v2_table_key(session: &Session) -> [u8; 8] {
+    key64(v2_key(session.tunnel().tunnel_id(), session.session_id()).into())
+}
+
+fn v3_shared_key(session: &Session) -> [u8; 8] {
+    shared_key(session.tunnel().tunnel_id(), session.session_id())
+}
+
+fn in_use(e: Error) -> Refusal {
+    if e == EEXIST {
+        SESSION_EXISTS
+    } else {
+        e.into()
+    }
+}

@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sessions: what happens to a data message on its way in and out.
+//!
+//! # Lifetimes
+//!
+//! A session is counted by the tables of [`crate::l2tp_core`], by its pseudowire (a device counts
+//! the session that it sends through), and by its timer while that is pending. It counts its tunnel.
+//! The way back to the device is no reference: [`crate::eth::Port`] holds a pointer that the device
+//! clears when it goes. Counts may drop to zero in softirq context.
+//!
+//! # Contexts and locks
+//!
+//! [`Session::receive`] and [`Session::transmit`] run in softirqs on several CPUs at once. A frame
+//! without a sequence number, in a session that holds nothing back, passes without a lock. For the
+//! others, `rx` is taken around the decision only; frames are delivered after it is released.
+
+use crate::{
+    abstractions::{
+        net::skbuff::{
+            Skb,
+            SkbList,
+            Step, //
+        },
+        sync::{
+            bottom_half,
+            new_spinlock_bh,
+            SpinLockBh, //
+        },
+        time,
+        timer::{
+            Expire,
+            Timer, //
+        },
+        workqueue, //
+    },
+    pseudowire::{
+        self,
+        Pseudowire, //
+    },
+    seq::{
+        self,
+        Delivery,
+        Event,
+        Look,
+        Outcome,
+        Policy,
+        Queue,
+        Receiver,
+        Slot, //
+    },
+    stats::{
+        Snapshot,
+        Stats, //
+    },
+    tunnel::Tunnel,
+    wire::{
+        ids::{
+            Cookie,
+            L2SpecType,
+            PwType,
+            SessionId,
+            Version, //
+        },
+        v2,
+        v3,
+        DataHeader, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        rcu,
+        Arc,
+        SetOnce, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// How many bytes a session may hold back while it waits for missing frames.
+const REORDER_BYTES_MAX: u32 = 4 << 20;
+
+/// What a session is to be.
+#[derive(Clone, Copy)]
+pub struct SessionConfig {
+    /// Our id.
+    pub session_id: SessionId,
+    /// The peer's id.
+    pub peer_session_id: SessionId,
+    /// What is carried.
+    pub pw_type: PwType,
+    /// The sublayer, in both directions. Version 3.
+    pub l2spec: L2SpecType,
+    /// What we send. Version 3.
+    pub cookie: Cookie,
+    /// What we require. Version 3.
+    pub peer_cookie: Cookie,
+    /// Number what we send.
+    pub send_seq: bool,
+    /// Require numbers.
+    pub recv_seq: bool,
+    /// We are the LNS.
+    pub lns_mode: bool,
+    /// How long to wait for missing frames, in milliseconds; 0 to not wait.
+    pub reorder_timeout: u32,
+}
+
+/// The receive side: who is next, and who waits.
+struct Rx {
+    receiver: Receiver,
+    waiting: SkbList<Slot>,
+    /// The session has been deleted: hold back nothing any more.
+    closed: bool,
+}
+
+/// A session (a "call" in the terms of RFC 2661).
+#[pin_data]
+pub struct Session {
+    tunnel: Arc<Tunnel>,
+    config: SessionConfig,
+    /// The name its device had when it was registered, NUL-padded.
+    ifname: SetOnce<[u8; 16]>,
+    header: DataHeader,
+    /// Ns of the next message we send, of which the wire takes the lower bits.
+    ns: Atomic<u32>,
+    send_seq: Atomic<bool>,
+    recv_seq: Atomic<bool>,
+    lns_mode: Atomic<bool>,
+    /// In ticks.
+    reorder_timeout: Atomic<u32>,
+    /// Whether `rx.waiting` has frames; written under that lock.
+    holds_back: Atomic<bool>,
+    stats: Stats,
+    pseudowire: Pseudowire,
+    #[pin]
+    rx: SpinLockBh<Rx>,
+    #[pin]
+    timer: Timer<Self>,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Session { self.work }
+}
+
+impl Session {
+    /// Makes a session, which nothing can find yet. May sleep.
+    pub fn new(
+        tunnel: &Arc<Tunnel>,
+        config: &SessionConfig,
+        pseudowire: Pseudowire,
+    ) -> Result<Arc<Self>> {
+        let stats = Stats::new()?;
+        let header = DataHeader::new(
+            tunnel.version(),
+            tunnel.encap(),
+            tunnel.peer_tunnel_id(),
+            config.peer_session_id,
+            &config.cookie,
+            config.l2spec,
+        );
+        let space = tunnel.version().into();
+        Arc::pin_init(
+            pin_init!(Self {
+                tunnel: tunnel.clone(),
+                config: *config,
+                ifname: SetOnce::new(),
+                header,
+                ns: Atomic::new(0),
+                send_seq: Atomic::new(config.send_seq),
+                recv_seq: Atomic::new(config.recv_seq),
+                lns_mode: Atomic::new(config.lns_mode),
+                reorder_timeout: Atomic::new(ticks(config.reorder_timeout)),
+                holds_back: Atomic::new(false),
+                stats,
+                pseudowire,
+                rx <- new_spinlock_bh!(Rx {
+                    receiver: Receiver::new(space),
+                    waiting: SkbList::new(),
+                    closed: false,
+                }, "Session::rx"),
+                timer <- Timer::new(),
+                work <- new_work!("Session::work"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The tunnel it belongs to.
+    #[inline]
+    pub fn tunnel(&self) -> &Arc<Tunnel> {
+        &self.tunnel
+    }
+
+    /// Our id.
+    pub fn session_id(&self) -> SessionId {
+        self.config.session_id
+    }
+
+    /// The peer's id.
+    pub fn peer_session_id(&self) -> SessionId {
+        self.config.peer_session_id
+    }
+
+    /// What is carried.
+    pub fn pw_type(&self) -> PwType {
+        self.config.pw_type
+    }
+
+    /// The sublayer.
+    pub fn l2spec(&self) -> L2SpecType {
+        self.config.l2spec
+    }
+
+    /// What we send.
+    pub fn cookie(&self) -> &Cookie {
+        &self.config.cookie
+    }
+
+    /// What we require.
+    pub fn peer_cookie(&self) -> &Cookie {
+        &self.config.peer_cookie
+    }
+
+    /// The name of the device at creation, NUL-padded.
+    pub fn ifname(&self) -> Option<[u8; 16]> {
+        self.ifname.copy()
+    }
+
+    /// Records the name of the device. The first one stays.
+    pub fn set_ifname(&self, name: [u8; 16]) {
+        self.ifname.populate(name);
+    }
+
+    /// The far side.
+    pub fn pseudowire(&self) -> &Pseudowire {
+        &self.pseudowire
+    }
+
+    /// Whether we number what we send.
+    pub fn send_seq(&self) -> bool {
+        self.send_seq.load(Relaxed)
+    }
+
+    /// Changes whether we number what we send; numbering goes on where it stopped.
+    pub fn set_send_seq(&self, on: bool) {
+        self.send_seq.store(on, Relaxed);
+    }
+
+    /// Whether we require numbers.
+    pub fn recv_seq(&self) -> bool {
+        self.recv_seq.load(Relaxed)
+    }
+
+    /// Changes whether we require numbers.
+    pub fn set_recv_seq(&self, on: bool) {
+        self.recv_seq.store(on, Relaxed);
+    }
+
+    /// Whether we are the LNS.
+    pub fn lns_mode(&self) -> bool {
+        self.lns_mode.load(Relaxed)
+    }
+
+    /// Changes whether we are the LNS.
+    pub fn set_lns_mode(&self, on: bool) {
+        self.lns_mode.store(on, Relaxed);
+    }
+
+    /// How long we wait for missing frames, in milliseconds, rounded to ticks.
+    pub fn reorder_timeout_ms(&self) -> u64 {
+        time::jiffies64_to_msecs(self.reorder_timeout.load(Relaxed).into())
+    }
+
+    /// Changes how long we wait for missing frames, in milliseconds.
+    pub fn set_reorder_timeout_ms(&self, ms: u32) {
+        self.reorder_timeout.store(ticks(ms), Relaxed);
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Snapshot {
+        self.stats.snapshot()
+    }
+
+    /// Bytes to reckon with for the L2TP header.
+    pub fn header_len(&self) -> usize {
+        self.header.max_len()
+    }
+
+    /// Bytes that may be put in front of a frame, down to the link layer of the underlying device.
+    pub fn headroom(&self) -> usize {
+        self.tunnel.headroom().saturating_add(self.header_len())
+    }
+
+    /// Sends a frame. Counts it, whatever becomes of it. Any context.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tunnel::output`].
+    #[inline]
+    pub fn transmit(&self, skb: Skb) -> Result {
+        let guard = rcu::read_lock();
+        let bh = bottom_half::Guard::new();
+        let ns = (self.send_seq.load(Relaxed) && self.header.carries_ns())
+            .then(|| self.ns.fetch_add(1u32, Relaxed));
+        match self.tunnel.output(skb, &self.header, ns, &guard) {
+            Ok(len) => {
+                self.stats.count_tx(len, &bh);
+                self.tunnel.counters().count_tx(len, &bh);
+                Ok(())
+            }
+            Err(e) => {
+                self.stats.tx_errors.count();
+                self.tunnel.counters().tx_errors.count();
+                Err(e)
+            }
+        }
+    }
+
+    /// Deals with a data message for this session. `skb` begins with the L2TP header, whose ids and
+    /// version have been looked at; in version 3, `at` bytes of it ([`v3::OPTIONS_AT_UDP`] or
+    /// [`v3::OPTIONS_AT_IP`]). Gives the packet back if the rest of the header is not there. Softirq.
+    #[inline]
+    pub fn receive(
+        this: &Arc<Self>,
+        mut skb: Skb,
+        at: usize,
+        guard: &rcu::Guard,
+    ) -> Result<(), Skb> {
+        let len = skb.len();
+        let (ns, payload) = match this.tunnel.version() {
+            Version::V2 => match v2::parse(skb.head()) {
+                Some(header) => (header.ns.map(u32::from), header.payload),
+                None => return Err(skb),
+            },
+            Version::V3 => {
+                let cookie_len = this.config.peer_cookie.len();
+                let l2spec = this.config.l2spec;
+                let want = v3::options_len(cookie_len, l2spec).saturating_add(at);
+                let Some(bytes) = skb.pull_head(want) else {
+                    return Err(skb);
+                };
+                let Some(header) = v3::parse(bytes, at, cookie_len, l2spec) else {
+                    return Err(skb);
+                };
+                if this.config.peer_cookie != header.cookie {
+                    this.stats.rx_cookie_discards.count();
+                    this.stats.rx_errors.count();
+                    return Ok(());
+                }
+                (header.ns, header.payload)
+            }
+        };
+
+        let options = seq::Options {
+            recv_seq: this.recv_seq(),
+            send_seq: this.send_seq(),
+            lns_mode: this.lns_mode(),
+        };
+        match options.judge(ns.is_some()) {
+            Policy::Accept => (),
+            Policy::AcceptAndSetSendSeq(on) => this.set_send_seq(on),
+            Policy::Discard => {
+                this.stats.rx_seq_discards.count();
+                this.stats.rx_errors.count();
+                return Ok(());
+            }
+        }
+
+        if skb.pull_head(payload).is_none() || skb.pull(payload).is_none() {
+            this.stats.rx_errors.count();
+            return Ok(());
+        }
+
+        // Reordering or not, a frame without a number waits for nobody, unless somebody waits.
+        if ns.is_none() && !this.holds_back.load(Relaxed) {
+            this.deliver(skb, len, guard);
+        } else {
+            Self::receive_in_order(this, skb, len, ns, guard);
+        }
+        Ok(())
+    }
+
+    /// Delivers a frame that came in an L2TP message of `len` bytes.
+    #[inline]
+    fn deliver(&self, skb: Skb, len: usize, guard: &rcu::Guard) {
+        let bh = bottom_half::Guard::new();
+        self.stats.count_rx(len, &bh);
+        self.tunnel.counters().count_rx(len, &bh);
+        self.pseudowire.deliver(skb, len, guard);
+    }
+
+    fn receive_in_order(
+        this: &Arc<Self>,
+        skb: Skb,
+        len: usize,
+        ns: Option<u32>,
+        guard: &rcu::Guard,
+    ) {
+        let now = time::jiffies64();
+        let config = seq::Config {
+            timeout: this.reorder_timeout.load(Relaxed),
+            max_bytes: REORDER_BYTES_MAX,
+        };
+        // CAST: Packets are shorter than 2^32.
+        let bytes = len as u32;
+        let mut ready = SkbList::new();
+        {
+            let mut rx = this.rx.lock();
+            if rx.closed {
+                return;
+            }
+            let Rx {
+                receiver, waiting, ..
+            } = &mut *rx;
+            match receiver.receive(waiting, skb, ns, bytes, now, &config) {
+                Outcome::Deliver(delivery) => this.make_ready(&mut ready, delivery),
+                Outcome::Queued { oos } => {
+                    if oos {
+                        this.stats.rx_oos_packets.count();
+                    }
+                }
+                Outcome::Discard { item, reason } => {
+                    if reason.is_seq_discard() {
+                        this.stats.rx_seq_discards.count();
+                    }
+                    this.stats.rx_errors.count();
+                    drop(item);
+                }
+            }
+            Self::serve(this, &mut rx, &mut ready, now);
+        }
+        this.deliver_all(ready, guard);
+    }
+
+    /// Takes out whatever can be delivered, or has waited too long, and sets the timer for the rest.
+    fn serve(this: &Arc<Self>, rx: &mut Rx, ready: &mut SkbList<u32>, now: u64) {
+        while let Some(event) = rx.receiver.serve(&mut rx.waiting, now) {
+            match event {
+                Event::Deliver(delivery) => this.make_ready(ready, delivery),
+                Event::Expired { item, .. } => {
+                    this.stats.rx_seq_discards.count();
+                    this.stats.rx_errors.count();
+                    drop(item);
+                }
+            }
+        }
+        this.holds_back.store(!rx.waiting.is_empty(), Relaxed);
+        if let Some(expires) = rx.receiver.next_expiry(&rx.waiting) {
+            this.timer
+                .start(this, expires.saturating_sub(now).saturating_add(1));
+        }
+    }
+
+    fn make_ready(&self, ready: &mut SkbList<u32>, delivery: Delivery<Skb>) {
+        if delivery.oos {
+            self.stats.rx_oos_packets.count();
+        }
+        ready.push_back(delivery.item, delivery.bytes);
+    }
+
+    fn deliver_all(&self, mut ready: SkbList<u32>, guard: &rcu::Guard) {
+        while let Some(bytes) = ready.front() {
+            if let Some(mut skb) = ready.pop_front() {
+                // It was charged to whoever sent it while it waited.
+                skb.orphan();
+                // CAST: 32 bits fit.
+                self.deliver(skb, bytes as usize, guard);
+            }
+        }
+    }
+
+    /// Frees the frames that wait, and sees to it that none waits any more. Counts them as errors,
+    /// as C does. Sleeps.
+    pub fn purge(&self) {
+        let waiting = {
+            let mut rx = self.rx.lock();
+            rx.closed = true;
+            core::mem::replace(&mut rx.waiting, SkbList::new())
+        };
+        for _ in 0..Queue::len(&waiting) {
+            self.stats.rx_errors.count();
+        }
+        drop(waiting);
+        self.timer.stop();
+    }
+
+    /// Has what is left of the session, which is in no table any more, closed by `queue`.
+    pub fn finish_later(self: Arc<Self>, queue: &workqueue::OwnedQueue) {
+        // Only the one who has taken the session out of the tables comes here, so that the work is
+        // not queued yet.
+        let _ = queue.enqueue(self);
+    }
+}
+
+impl WorkItem for Session {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        pseudowire::close_all(core::iter::once(&*this));
+    }
+}
+
+impl Expire for Session {
+    fn expire(this: Arc<Self>) {
+        let guard = rcu::read_lock();
+        let mut ready = SkbList::new();
+        {
+            let mut rx = this.rx.lock();
+            if rx.closed {
+                return;
+            }
+            Self::serve(&this, &mut rx, &mut ready, time::jiffies64());
+        }
+        this.deliver_all(ready, &guard);
+    }
+}
+
+impl Queue for SkbList<Slot> {
+    type Item = Skb;
+
+    fn len(&self) -> usize {
+        SkbList::len(self)
+    }
+
+    fn front(&self) -> Option<Slot> {
+        SkbList::front(self)
+    }
+
+    fn pop_front(&mut self) -> Option<Skb> {
+        SkbList::pop_front(self)
+    }
+
+    fn push_back(&mut self, skb: Skb, slot: Slot) {
+        SkbList::push_back(self, skb, slot);
+    }
+
+    fn insert(
+        &mut self,
+        skb: Skb,
+        slot: Slot,
+        mut look: impl FnMut(&Slot) -> Look,
+    ) -> Result<(), Skb> {
+        SkbList::insert(self, skb, slot, |slot| match look(slot) {
+            Look::Before => Step::Before,
+            Look::Pass => Step::Pass,
+            Look::Stop => Step::Stop,
+            Look::Refuse => Step::Refuse,
+        })
+    }
+}
+
+/// Milliseconds in ticks. What does not fit is as long as can be.
+fn ticks(ms: u32) -> u32 {
+    u32::try_from(time::msecs_to_jiffies64(ms)).unwrap_or(u32::MAX)
+}

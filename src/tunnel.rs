@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tunnels: a socket and what is sent through it.
+//!
+//! # Lifetimes
+//!
+//! A tunnel is counted by the tables of [`crate::l2tp_core`] and by its sessions. It counts its
+//! socket; nothing counts the tunnel back, the socket finds it in a table. Counts may drop to zero
+//! in softirq context, so that dropping a tunnel does no more than give up the socket.
+//!
+//! A managed tunnel ends when its socket does; an unmanaged one owns its socket, which the work that
+//! ends the tunnel closes. Sending needs neither the socket's lock nor a reference: it runs under
+//! RCU, looks at `closed` first, and a network namespace waits for a grace period between closing
+//! its tunnels and exiting.
+
+use crate::{
+    abstractions::{
+        net::{
+            skbuff::Skb,
+            sock::Sock,
+            socket::{
+                KernelSocket,
+                UdpConfig, //
+            },
+        },
+        workqueue, //
+    },
+    pseudowire,
+    session::Session,
+    stats::{
+        Snapshot,
+        Stats, //
+    },
+    wire::{
+        ids::{
+            EncapType,
+            TunnelId,
+            Version, //
+        },
+        outer::UdpHeader,
+        DataHeader, //
+    }, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        rcu,
+        Arc,
+        Mutex, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// What a tunnel is to be.
+#[derive(Clone, Copy)]
+pub struct TunnelConfig {
+    /// Protocol version.
+    pub version: Version,
+    /// What carries its messages.
+    pub encap: EncapType,
+    /// Our id.
+    pub tunnel_id: TunnelId,
+    /// The peer's id.
+    pub peer_tunnel_id: TunnelId,
+}
+
+/// Where a tunnel's socket comes from.
+pub enum SocketConfig {
+    /// A file descriptor of the requesting task: a managed tunnel.
+    Fd(i32),
+    /// A UDP socket of the kernel's. Ports in host order, 0 for any.
+    Udp {
+        /// Addresses and checksums.
+        addresses: UdpConfig,
+        /// Our port.
+        sport: u16,
+        /// The peer's port.
+        dport: u16,
+    },
+    /// A socket of the kernel's for L2TP over IPv4.
+    Ip4 {
+        /// Our address.
+        local: [u8; 4],
+        /// The peer's address.
+        peer: [u8; 4],
+    },
+    /// A socket of the kernel's for L2TP over IPv6.
+    Ip6 {
+        /// Our address.
+        local: [u8; 16],
+        /// The peer's address.
+        peer: [u8; 16],
+    },
+}
+
+/// Sessions of one tunnel, by id.
+pub type Sessions = RBTree<u32, Arc<Session>>;
+
+/// What is left of a tunnel when it is in no table any more.
+#[derive(Default)]
+struct Remains {
+    sessions: Option<Sessions>,
+    socket: Option<KernelSocket>,
+}
+
+/// A tunnel (a "control connection" in the terms of RFC 3931).
+#[pin_data]
+pub struct Tunnel {
+    config: TunnelConfig,
+    peer_tunnel_id: Atomic<u32>,
+    /// The caller's file descriptor, or -1.
+    fd: i32,
+    sock: ARef<Sock>,
+    /// Set when the tunnel leaves the tables.
+    closed: Atomic<bool>,
+    stats: Stats,
+    #[pin]
+    remains: Mutex<Remains>,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Tunnel { self.work }
+}
+
+impl Tunnel {
+    /// Makes a tunnel on `sock`, with the kernel socket that it is to own or the file descriptor it
+    /// came from. May sleep.
+    pub fn new(
+        config: &TunnelConfig,
+        sock: ARef<Sock>,
+        socket: Option<KernelSocket>,
+        fd: i32,
+    ) -> Result<Arc<Self>> {
+        let stats = Stats::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                config: *config,
+                peer_tunnel_id: Atomic::new(config.peer_tunnel_id.get()),
+                fd,
+                sock,
+                closed: Atomic::new(false),
+                stats,
+                remains <- new_mutex!(Remains { sessions: None, socket }, "Tunnel::remains"),
+                work <- new_work!("Tunnel::work"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Protocol version.
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.config.version
+    }
+
+    /// What carries the messages.
+    #[inline]
+    pub fn encap(&self) -> EncapType {
+        self.config.encap
+    }
+
+    /// Our id.
+    #[inline]
+    pub fn tunnel_id(&self) -> TunnelId {
+        self.config.tunnel_id
+    }
+
+    /// The peer's id.
+    pub fn peer_tunnel_id(&self) -> TunnelId {
+        TunnelId::new(self.peer_tunnel_id.load(Relaxed))
+    }
+
+    /// The file descriptor that a managed tunnel was made from; -1 for an unmanaged tunnel. For
+    /// information only: it may have been closed, or mean another file by now.
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// The socket.
+    #[inline]
+    pub fn sock(&self) -> &Sock {
+        &self.sock
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Snapshot {
+        self.stats.snapshot()
+    }
+
+    /// The counters, to count.
+    #[inline]
+    pub fn counters(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes of UDP header that the tunnel adds.
+    #[inline]
+    pub fn udp_header_len(&self) -> usize {
+        match self.config.encap {
+            EncapType::Udp => UdpHeader::LEN,
+            EncapType::Ip => 0,
+        }
+    }
+
+    /// Bytes that the tunnel and the layers below it may add in front of an L2TP message.
+    pub fn headroom(&self) -> usize {
+        self.sock.headroom().saturating_add(self.udp_header_len())
+    }
+
+    /// Adds the L2TP header, with sequence number `ns` if there is one, and those below it, and
+    /// sends the packet. Returns the length of the L2TP message. Bottom halves must be off; takes
+    /// no lock.
+    ///
+    /// # Errors
+    ///
+    /// `ESHUTDOWN` if the tunnel is closed, `ENOTCONN` if its owner has not connected the socket,
+    /// `EMSGSIZE` if the message does not fit in a datagram, `ENOMEM`, and what routing says.
+    #[inline]
+    pub fn output(
+        &self,
+        mut skb: Skb,
+        header: &DataHeader,
+        ns: Option<u32>,
+        guard: &rcu::Guard,
+    ) -> Result<usize> {
+        if self.closed.load(Acquire) {
+            return Err(ESHUTDOWN);
+        }
+        // Whoever manages the tunnel may connect and disconnect the socket at any moment. If that
+        // happens right now, one packet goes to the old peer, or to the new one, or nowhere.
+        if self.fd >= 0 && !self.sock.is_connected() {
+            return Err(ENOTCONN);
+        }
+        let route = self.sock.route(guard)?;
+
+        let l2tp_len = header.len(ns.is_some());
+        let udp_len = self.udp_header_len();
+        let len = skb.len().wrapping_add(l2tp_len);
+        let datagram_len = len.wrapping_add(udp_len);
+        if udp_len != 0 && datagram_len > usize::from(u16::MAX) {
+            return Err(EMSGSIZE);
+        }
+
+        let header_len = udp_len.wrapping_add(l2tp_len);
+        let bytes = skb.prepend(route.headroom().wrapping_add(header_len), header_len)?;
+        let (udp, l2tp) = bytes.split_at_mut_checked(udp_len).ok_or(EINVAL)?;
+        header.emit(l2tp, ns).ok_or(EINVAL)?;
+        if let Ok(udp) = <&mut [u8; UdpHeader::LEN]>::try_from(udp) {
+            let (source, dest) = self.sock.ports();
+            *udp = UdpHeader {
+                source,
+                dest,
+                // CAST: Checked above.
+                len: datagram_len as u16,
+                check: 0,
+            }
+            .emit();
+        }
+        skb.reset_for_transmit();
+        skb.set_transport_header(0);
+        if udp_len != 0 {
+            self.sock.udp_checksum(&mut skb);
+        }
+        self.sock.ip_output(skb, &route)?;
+        Ok(len)
+    }
+
+    /// Marks the tunnel as closed. True the first time.
+    pub fn set_closed(&self) -> bool {
+        !self.closed.xchg(true, Full)
+    }
+
+    /// Leaves `sessions`, which are in no table any more, for [`Tunnel::finish`].
+    pub fn leave(&self, sessions: Sessions) {
+        self.remains.lock().sessions = Some(sessions);
+    }
+
+    /// Closes what is left of a tunnel that is in no table: first the pseudowires, then the socket.
+    /// Takes RTNL, and sleeps.
+    pub fn finish(&self) {
+        let (sessions, socket) = {
+            let mut remains = self.remains.lock();
+            (remains.sessions.take(), remains.socket.take())
+        };
+        if let Some(sessions) = &sessions {
+            pseudowire::close_all(sessions.values().map(|session| &**session));
+        }
+        drop(socket);
+    }
+
+    /// Has [`Tunnel::finish`] called by `queue`.
+    pub fn finish_later(self: Arc<Self>, queue: &workqueue::OwnedQueue) {
+        // Only the one who has taken the tunnel out of the tables comes here, so that the work is
+        // not queued yet.
+        let _ = queue.enqueue(self);
+    }
+}
+
+impl WorkItem for Tunnel {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.finish();
+    }
+}
