@@ -22,11 +22,13 @@ mod ip;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
 mod l2tp_core;
+mod netlink;
 mod pseudowire;
 mod seq;
 mod session;
 mod stats;
 mod tunnel;
+mod uapi;
 mod wire;
 
 use abstractions::net::net_namespace;
@@ -54,6 +56,8 @@ module! {
 
 /// What is registered. Dropped in this order, so that nothing new comes in while what is there goes.
 struct L2tp {
+    /// Ends requests.
+    _netlink: netlink::Registration,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
     /// Waits until what was in the tables has been dropped.
@@ -72,8 +76,10 @@ impl Drop for Barrier {
 impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
+        let namespaces = net_namespace::Registration::register(module)?;
         Ok(L2tp {
-            _namespaces: net_namespace::Registration::register(module)?,
+            _netlink: netlink::register(module)?,
+            _namespaces: namespaces,
             _barrier: barrier,
         })
     }

@@ -284,6 +284,9 @@ impl<T: Family> Drop for Registration<T> {
     }
 }
 
+/// # Safety
+///
+/// For the core only: `info` must be a request that it has parsed, and that stays until the return.
 unsafe extern "C" fn doit<T: Family>(
     _skb: *mut bindings::sk_buff,
     info: *mut bindings::genl_info,
@@ -291,7 +294,8 @@ unsafe extern "C" fn doit<T: Family>(
     let Some(info) = NonNull::new(info) else {
         return EINVAL.to_errno();
     };
-    // INVARIANT: The core passes a request that it has parsed, and keeps it until we return.
+    // INVARIANT: By the safety requirement; the core has made an entry for each number when it
+    // parsed the request.
     let request = Request {
         info,
         _info: PhantomData,
@@ -299,6 +303,10 @@ unsafe extern "C" fn doit<T: Family>(
     from_result(|| T::doit(&request).map(|()| 0))
 }
 
+/// # Safety
+///
+/// For the core only: `cb` must be a dump that it has started, and `skb` the buffer for the next
+/// part, both of which nobody else uses until the return.
 unsafe extern "C" fn dumpit<T: Family>(
     skb: *mut bindings::sk_buff,
     cb: *mut bindings::netlink_callback,
@@ -306,12 +314,12 @@ unsafe extern "C" fn dumpit<T: Family>(
     let (Some(skb), Some(cb)) = (NonNull::new(skb), NonNull::new(cb)) else {
         return EINVAL.to_errno();
     };
-    // SAFETY: The core passes a dump that it has started, so it has made the `genl_info`.
+    // SAFETY: The core has made the `genl_info` when it started the dump.
     let info = unsafe { bindings::genl_info_dump(cb.as_ptr()) }.cast_mut();
     let Some(info) = NonNull::new(info) else {
         return EINVAL.to_errno();
     };
-    // INVARIANT: The core passes these, and does not use them until we return.
+    // INVARIANT: By the safety requirement.
     let mut dump = Dump {
         skb,
         cb,
