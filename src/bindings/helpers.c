@@ -50,6 +50,7 @@
 
 #include "helpers/net_namespace.c"
 #include "helpers/percpu.c"
+#include "helpers/protocol.c"
 #include "helpers/rhashtable.c"
 #include "helpers/skbuff.c"
 #include "helpers/sock.c"

@@ -3,8 +3,11 @@
 //! Networking.
 
 pub mod net_namespace;
+pub mod proto;
+pub mod protocol;
 pub mod route;
 pub mod skbuff;
 pub mod sock;
+pub mod sock_table;
 pub mod socket;
 pub mod udp_tunnel;
