@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from lib import system  # noqa: E402
 from lib.genl import L2tp  # noqa: E402
-from lib.netns import Hosts, NetNS  # noqa: E402
+from lib.netns import Hosts, NetNS, remove_stale  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +69,8 @@ def kernel_log(_kernel_log: system.KernelLog) -> Iterator[Callable[[], list[str]
 
 @pytest.fixture(scope="session", autouse=True)
 def _module() -> None:
-    """The whole implementation is loaded, whatever was loaded before."""
+    """The whole implementation is loaded, and no namespace of an earlier run is left."""
+    remove_stale()
     system.load()
 
 
@@ -86,6 +87,14 @@ def ns() -> Iterator[NetNS]:
 def l2tp(ns: NetNS) -> L2tp:
     """The l2tp family as seen from `ns`."""
     return ns.l2tp
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[L2tp]:
+    """A namespace for all tests whose requests create nothing: cheaper than one for each."""
+    namespace = NetNS("scratch")
+    yield namespace.l2tp
+    namespace.close()
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ use crate::{
     ip,
     session::Session,
     tunnel::{
+        self,
         Sessions,
         SocketConfig,
         Tunnel,
@@ -659,12 +660,17 @@ impl Namespace {
 
     /// Deletes everything, and waits until it is gone. Sleeps.
     fn delete_all(&self) {
-        loop {
-            let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) else {
-                break;
-            };
-            self.delete_tunnel(&tunnel);
+        // Not one by one: unregistering a device takes a grace period, whether for one or for all.
+        let mut gone = KVec::new();
+        while let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) {
+            if self.unlink_tunnel(&tunnel) {
+                let last = tunnel.clone();
+                if gone.push(tunnel, GFP_KERNEL).is_err() {
+                    last.finish();
+                }
+            }
         }
+        tunnel::finish_all(&gone);
         self.flush();
     }
 

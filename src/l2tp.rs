@@ -19,6 +19,8 @@ mod bindings;
 mod error;
 mod eth;
 mod ip;
+#[cfg(CONFIG_IPV6)]
+mod ip6;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
 mod l2tp_core;
@@ -58,6 +60,11 @@ module! {
 struct L2tp {
     /// Ends requests.
     _netlink: netlink::Registration,
+    /// No new sockets and packets over IPv6. Each socket keeps the module, so there are none left.
+    #[cfg(CONFIG_IPV6)]
+    _ip6: ip::Registration<ip6::V6>,
+    /// The same over IPv4.
+    _ip: ip::Registration<ip::V4>,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
     /// Waits until what was in the tables has been dropped.
@@ -78,6 +85,9 @@ impl kernel::Module for L2tp {
         let barrier = Barrier;
         let namespaces = net_namespace::Registration::register(module)?;
         Ok(L2tp {
+            _ip: ip::register(module)?,
+            #[cfg(CONFIG_IPV6)]
+            _ip6: ip6::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _barrier: barrier,

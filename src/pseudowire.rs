@@ -28,13 +28,16 @@ impl Pseudowire {
     }
 }
 
-/// Closes sessions that are in no table any more: stops their timers, frees what they hold back,
-/// and closes their pseudowires, all devices in one go. Takes RTNL, and sleeps.
-pub fn close_all<'a>(sessions: impl Iterator<Item = &'a Session>) {
-    eth::close_all(sessions.map(|session| {
-        session.purge();
-        match session.pseudowire() {
-            Pseudowire::Eth(port) => port,
-        }
-    }));
+/// Closes the sessions that `visit` shows, which are in no table any more: stops their timers, frees
+/// what they hold back, and closes their pseudowires, all devices in one go. Takes RTNL, also around
+/// `visit`, and sleeps.
+pub fn close_all(visit: impl FnOnce(&mut dyn FnMut(&Session))) {
+    eth::close_all(|close| {
+        visit(&mut |session| {
+            session.purge();
+            match session.pseudowire() {
+                Pseudowire::Eth(port) => close(port),
+            }
+        });
+    });
 }

@@ -25,6 +25,8 @@
     clippy::panic
 )]
 
+use core::cmp::Ordering;
+
 use crate::wire::ids::Version;
 
 /// How many frames a reorder queue may hold.
@@ -460,14 +462,13 @@ impl Receiver {
             let Some(other) = other.ns else {
                 return Look::Pass;
             };
-            let other = space.distance(nr, other);
-            if other > distance {
-                oos = true;
-                Look::Before
-            } else if other < distance {
-                Look::Stop
-            } else {
-                Look::Refuse
+            match space.distance(nr, other).cmp(&distance) {
+                Ordering::Greater => {
+                    oos = true;
+                    Look::Before
+                }
+                Ordering::Equal => Look::Refuse,
+                Ordering::Less => Look::Stop,
             }
         });
 

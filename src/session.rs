@@ -507,7 +507,7 @@ impl WorkItem for Session {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        pseudowire::close_all(core::iter::once(&*this));
+        pseudowire::close_all(|close| close(&this));
     }
 }
 

@@ -291,17 +291,9 @@ impl Tunnel {
         self.remains.lock().sessions = Some(sessions);
     }
 
-    /// Closes what is left of a tunnel that is in no table: first the pseudowires, then the socket.
-    /// Takes RTNL, and sleeps.
+    /// Closes what is left of a tunnel that is in no table. Takes RTNL, and sleeps.
     pub fn finish(&self) {
-        let (sessions, socket) = {
-            let mut remains = self.remains.lock();
-            (remains.sessions.take(), remains.socket.take())
-        };
-        if let Some(sessions) = &sessions {
-            pseudowire::close_all(sessions.values().map(|session| &**session));
-        }
-        drop(socket);
+        finish_all(&[self]);
     }
 
     /// Has [`Tunnel::finish`] called by `queue`.
@@ -309,6 +301,30 @@ impl Tunnel {
         // Only the one who has taken the tunnel out of the tables comes here, so that the work is
         // not queued yet.
         let _ = queue.enqueue(self);
+    }
+}
+
+/// Closes what is left of tunnels that are in no table: first the pseudowires, all at once, then the
+/// sockets. Takes RTNL, and sleeps.
+pub fn finish_all<T: AsRef<Tunnel>>(tunnels: &[T]) {
+    pseudowire::close_all(|close| {
+        for tunnel in tunnels {
+            if let Some(sessions) = &tunnel.as_ref().remains.lock().sessions {
+                for session in sessions.values() {
+                    close(session);
+                }
+            }
+        }
+    });
+    for tunnel in tunnels {
+        let remains = core::mem::take(&mut *tunnel.as_ref().remains.lock());
+        drop(remains);
+    }
+}
+
+impl AsRef<Tunnel> for Tunnel {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

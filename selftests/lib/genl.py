@@ -37,8 +37,10 @@ class Genl(Netlink):
 
     message = L2tpMessage
 
-    def __init__(self, *, rcvbuf: int | None = None, timeout: float = 20.0) -> None:
-        super().__init__(uapi.NETLINK_GENERIC, rcvbuf=rcvbuf, timeout=timeout)
+    def __init__(self, *, recv_size: int = 65536, rcvbuf: int | None = None,
+                 timeout: float = 20.0) -> None:
+        super().__init__(uapi.NETLINK_GENERIC, recv_size=recv_size, rcvbuf=rcvbuf,
+                         timeout=timeout)
         self._family: int | None = None
 
     @staticmethod
@@ -91,12 +93,12 @@ class Genl(Netlink):
         return self.send(self.family, self.body(cmd, *attrs),
                          uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP)
 
-    def dump_chunks(self, cmd: int, *attrs: bytes, size: int = 65536) -> Iterator[list[Message]]:
-        """A dump datagram by datagram: the kernel makes the next one while it is read."""
-        yield from self.read_dump(self.start_dump(cmd, *attrs), size)
+    def dump_chunks(self, cmd: int, *attrs: bytes) -> Iterator[list[Message]]:
+        """A dump datagram by datagram: a read makes the kernel prepare the next one."""
+        yield from self.read_dump(self.start_dump(cmd, *attrs))
 
-    def dump(self, cmd: int, *attrs: bytes, size: int = 65536) -> list:
-        return [message for chunk in self.dump_chunks(cmd, *attrs, size=size) for message in chunk]
+    def dump(self, cmd: int, *attrs: bytes) -> list:
+        return [message for chunk in self.dump_chunks(cmd, *attrs) for message in chunk]
 
 
 class Listener(Genl):

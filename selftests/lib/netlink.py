@@ -82,7 +82,9 @@ class Netlink:
 
     message: type[Message] = Message
 
-    def __init__(self, protocol: int, *, rcvbuf: int | None = None, timeout: float = 20.0) -> None:
+    def __init__(self, protocol: int, *, recv_size: int = 65536, rcvbuf: int | None = None,
+                 timeout: float = 20.0) -> None:
+        self.recv_size = recv_size
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         if rcvbuf is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
@@ -111,10 +113,13 @@ class Netlink:
         self.sock.send(header + payload)
         return seq
 
-    def recv(self, size: int = 65536) -> list[Message]:
-        """The messages of the next datagram."""
-        data, _, flags, _ = self.sock.recvmsg(size)
-        assert not flags & socket.MSG_TRUNC, f"datagram longer than {size} bytes"
+    def recv(self) -> list[Message]:
+        """The messages of the next datagram.
+
+        The kernel makes the chunks of a dump as large as the largest read so far on the socket.
+        """
+        data, _, flags, _ = self.sock.recvmsg(self.recv_size)
+        assert not flags & socket.MSG_TRUNC, f"datagram longer than {self.recv_size} bytes"
         return self.decode(data)
 
     def decode(self, data: bytes) -> list[Message]:
@@ -142,11 +147,11 @@ class Netlink:
                     return reply
                 reply.messages.append(message)
 
-    def read_dump(self, seq: int, size: int = 65536) -> Iterator[list[Message]]:
+    def read_dump(self, seq: int) -> Iterator[list[Message]]:
         """The messages of a dump, datagram by datagram, without the final DONE (status 0)."""
         while True:
             out = []
-            for message in self.recv(size):
+            for message in self.recv():
                 assert message.seq == seq, f"answer to {message.seq} instead of {seq}"
                 if message.kind == uapi.NLMSG_ERROR:
                     reply = Reply()

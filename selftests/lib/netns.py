@@ -16,6 +16,7 @@ from lib import attrs as nla
 from lib import rtnl
 from lib.genl import L2tp, Listener
 from lib.rtnl import Link, Rtnl
+from lib.wait import eventually
 
 _RUN = Path("/run/netns")
 _MS_BIND = 0x1000
@@ -262,3 +263,23 @@ class Hosts:
         for ns in (self.a, self.b, self.router):
             if ns is not None:
                 ns.close()
+
+
+def remove_stale() -> None:
+    """Drop namespaces an earlier, killed run of the suite left behind."""
+    for path in _RUN.glob("l2t-*"):
+        _libc.umount2(bytes(path), _MNT_DETACH)
+        path.unlink()
+
+
+def settle(timeout: float = 60) -> None:
+    """Wait until the kernel has torn down every namespace that was closed before now.
+
+    It tears them down in order, so once the last one is gone all the others are; a device that
+    only exists with that last one tells.
+    """
+    here, last = NetNS("here"), NetNS("last")
+    here.rtnl.add_veth("probe", "probe", last.fd)
+    last.close()
+    eventually(lambda: "probe" not in here.links(), timeout, "teardown of old namespaces")
+    here.close()

@@ -51,6 +51,7 @@
 #include "helpers/genetlink.c"
 #include "helpers/net_namespace.c"
 #include "helpers/percpu.c"
+#include "helpers/protocol.c"
 #include "helpers/rhashtable.c"
 #include "helpers/skbuff.c"
 #include "helpers/sock.c"

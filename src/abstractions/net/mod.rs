@@ -4,8 +4,11 @@
 
 pub mod genetlink;
 pub mod net_namespace;
+pub mod proto;
+pub mod protocol;
 pub mod route;
 pub mod skbuff;
 pub mod sock;
+pub mod sock_table;
 pub mod socket;
 pub mod udp_tunnel;

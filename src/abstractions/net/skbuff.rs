@@ -60,18 +60,6 @@ impl Skb {
         self.ptr.as_ptr()
     }
 
-    #[inline]
-    fn raw(&self) -> &bindings::sk_buff {
-        // SAFETY: Valid by the type invariants, which also say that nobody else changes it.
-        unsafe { self.ptr.as_ref() }
-    }
-
-    #[inline]
-    fn raw_mut(&mut self) -> &mut bindings::sk_buff {
-        // SAFETY: Valid by the type invariants, which also say that nobody else uses it.
-        unsafe { self.ptr.as_mut() }
-    }
-
     /// Returns a packet whose `sk_buff` is not shared: this one, or a clone of it in its place.
     /// [`None`] if there is no memory for the clone; the packet is freed then.
     #[inline]
@@ -85,21 +73,25 @@ impl Skb {
     /// Bytes in the packet, linear and not.
     #[inline]
     pub fn len(&self) -> usize {
+        // SAFETY: Valid by the type invariants, which also say that nobody else changes it.
         // CAST: 32 bits fit.
-        self.raw().len as usize
+        unsafe { (*self.as_ptr()).len as usize }
     }
 
     /// Bytes that lie in a row.
     #[inline]
     fn head_len(&self) -> usize {
+        // SAFETY: As for `len`.
         // CAST: 32 bits fit.
-        self.raw().len.wrapping_sub(self.raw().data_len) as usize
+        unsafe { (*self.as_ptr()).len.wrapping_sub((*self.as_ptr()).data_len) as usize }
     }
 
     /// Bytes free before the start.
     #[inline]
     fn head_room(&self) -> usize {
-        self.raw().data.addr().wrapping_sub(self.raw().head.addr())
+        // SAFETY: As for `len`.
+        let (data, head) = unsafe { ((*self.as_ptr()).data, (*self.as_ptr()).head) };
+        data.addr().wrapping_sub(head.addr())
     }
 
     /// The fields that are copied with the packet.
@@ -107,7 +99,8 @@ impl Skb {
     pub(super) fn headers(&mut self) -> &mut bindings::sk_buff__bindgen_ty_4__bindgen_ty_1 {
         // SAFETY: Both members of the union are the same fields, one of them under a name; all of
         // them are integers, and initialised.
-        unsafe { self.raw_mut().__bindgen_anon_4.__bindgen_anon_1.as_mut() }
+        // Nobody else has a reference to them: `self` is borrowed mutably.
+        unsafe { (*self.as_ptr()).__bindgen_anon_4.__bindgen_anon_1.as_mut() }
     }
 
     /// The part of the packet that lies in a row: all of it, or only its start.
@@ -115,7 +108,7 @@ impl Skb {
     pub fn head(&self) -> &[u8] {
         // SAFETY: `data` points to `head_len` initialised bytes of the packet's head. Data that
         // clones share is not written by anyone.
-        unsafe { slice::from_raw_parts(self.raw().data, self.head_len()) }
+        unsafe { slice::from_raw_parts((*self.as_ptr()).data, self.head_len()) }
     }
 
     /// Makes the first `n` bytes lie in a row and returns what does, at least `n` bytes. [`None`]
@@ -138,11 +131,14 @@ impl Skb {
         if n > self.head_len() {
             return None;
         }
-        let raw = self.raw_mut();
+        let skb = self.as_ptr();
+        // SAFETY: The packet is valid and ours. There are at least `n` bytes from `data` on in the
+        // same allocation.
         // CAST: Not above `len`, which is 32 bits wide.
-        raw.len = raw.len.wrapping_sub(n as u32);
-        // SAFETY: There are at least `n` bytes from `data` on in the same allocation.
-        raw.data = unsafe { raw.data.add(n) };
+        unsafe {
+            (*skb).len = (*skb).len.wrapping_sub(n as u32);
+            (*skb).data = (*skb).data.add(n);
+        }
         Some(())
     }
 
@@ -158,14 +154,16 @@ impl Skb {
         if n > self.head_room() {
             return None;
         }
-        let raw = self.raw_mut();
+        let skb = self.as_ptr();
+        // SAFETY: The packet is valid and ours. There are at least `n` bytes before `data` in the
+        // same allocation; they are memory (with stale contents at worst), and nobody else uses
+        // them: see `prepend`.
         // CAST: Headroom is far below 2^32.
-        raw.len = raw.len.wrapping_add(n as u32);
-        // SAFETY: There are at least `n` bytes before `data` in the same allocation.
-        raw.data = unsafe { raw.data.sub(n) };
-        // SAFETY: These bytes were initialised when the packet was built (slab memory with stale
-        // contents at worst, never read before it is written), and belong to us: see `prepend`.
-        Some(unsafe { slice::from_raw_parts_mut(raw.data, n) })
+        Some(unsafe {
+            (*skb).len = (*skb).len.wrapping_add(n as u32);
+            (*skb).data = (*skb).data.sub(n);
+            slice::from_raw_parts_mut((*skb).data, n)
+        })
     }
 
     /// Adds `n` bytes to the start and returns them to be written. Beforehand makes sure that the
@@ -185,9 +183,9 @@ impl Skb {
     /// socket and the flow hash stay.
     #[inline]
     pub fn reset_for_transmit(&mut self) {
-        self.raw_mut().cb = [0; 48];
         // SAFETY: The packet is valid and ours.
         unsafe {
+            (*self.as_ptr()).cb = [0; 48];
             bindings::nf_reset_ct(self.as_ptr());
             bindings::skb_dst_drop(self.as_ptr());
         }

@@ -220,7 +220,7 @@ impl Sock {
     #[inline]
     pub fn no_check_tx(&self) -> bool {
         // SAFETY: Valid by the type invariants.
-        unsafe { (*self.as_ptr()).sk_no_check_tx() != 0 }
+        unsafe { bindings::sock::sk_no_check_tx_raw(self.as_ptr()) != 0 }
     }
 
     /// Whether UDP datagrams over IPv6 are sent without a checksum.

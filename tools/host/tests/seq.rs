@@ -178,7 +178,7 @@ fn policy_table() {
         (false, no,   None, no,   Accept),
     ];
     for bits in 0..16 {
-        let bit = |n: u32| bits >> n & 1 != 0;
+        let bit = |n: u32| (bits >> n) & 1 != 0;
         let (numbered, recv_seq, lns_mode, send_seq) = (bit(0), bit(1), bit(2), bit(3));
         let matches = |want: Option<bool>, is| want.is_none_or(|want| want == is);
         let rows: Vec<_> = table
@@ -484,6 +484,7 @@ fn on_bare_frames_expire_too() {
 fn on_queue_is_bounded_in_frames() {
     let mut session = Session::new(Space::V2, TIMEOUT);
     session.frame(0);
+    assert_eq!(QUEUE_LEN_MAX, 1024);
     let last = 1 + QUEUE_LEN_MAX as u32;
     for ns in 2..=last {
         assert_eq!(session.frame(ns), None);
@@ -519,6 +520,31 @@ fn on_queue_is_bounded_in_bytes() {
     assert_eq!(session.rx.purge(&mut session.queue), Some(9));
     assert_eq!(session.rx.purge(&mut session.queue), None);
     assert_eq!(session.receive(9, Some(9), 250), None);
+}
+
+#[test]
+fn on_bounds_do_not_apply_to_what_need_not_wait() {
+    let mut session = Session::new(Space::V2, TIMEOUT);
+    session.config.max_bytes = 0;
+    session.frames(&[5, 6]);
+    session.bare(1000);
+    session.check(&[5, 6, 1000], 0, 0, 0);
+    assert_eq!(session.frame(8), Some(Reason::QueueFull));
+}
+
+#[test]
+fn numbers_are_cut_to_their_space() {
+    for (space, ns) in [(Space::V2, 0xabcd_0000), (Space::V3, 0xab00_0000)] {
+        for timeout in [0, TIMEOUT] {
+            let mut session = Session::new(space, timeout);
+            session.frames(&[ns, ns + 1]);
+            assert_eq!(session.seen.resets, [0]);
+            assert_eq!(session.rx.nr(), 2);
+            session.frame(ns + 3);
+            let waiting = session.queue.0.front().map(|(slot, _)| slot.ns);
+            assert_eq!(waiting, (timeout != 0).then_some(Some(3)));
+        }
+    }
 }
 
 #[test]

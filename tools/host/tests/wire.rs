@@ -547,6 +547,21 @@ fn ipv4_header() {
 }
 
 #[test]
+fn ipv4_checksum_that_carries_twice() {
+    let header = Ipv4Header {
+        tos: 0,
+        total_len: 0,
+        id: 0xbb03,
+        ttl: 0,
+        protocol: 0,
+        saddr: [0xff; 4],
+        daddr: [0xff; 4],
+    };
+    // The words add up to 0x4ffff, that is to 0x10003, that is to 4.
+    assert_eq!(header.emit()[10..12], [0xff, 0xfb]);
+}
+
+#[test]
 fn ipv6_header() {
     let mut loopback = [0; 16];
     loopback[15] = 1;
@@ -611,7 +626,7 @@ proptest! {
         .emit();
         let first = u32::from_be_bytes(bytes[..4].try_into().unwrap());
         prop_assert_eq!(first >> 28, 6);
-        prop_assert_eq!(first >> 20 & 0xff, u32::from(traffic_class));
+        prop_assert_eq!((first >> 20) & 0xff, u32::from(traffic_class));
         prop_assert_eq!(first & 0xf_ffff, label & 0xf_ffff);
         prop_assert_eq!(&bytes[4..8], &[0x12, 0x34, 115, 64]);
         prop_assert_eq!(&bytes[8..], &[saddr, daddr].concat()[..]);
