@@ -28,12 +28,10 @@ modules:
 modules_install: modules
 	$(tools)/install "$(KDIR)"
 
-# In a directory of its own, so that neither rebuilds the other's objects.
+# On a copy, so that neither rebuilds the other's objects.
 .PHONY: clippy
 clippy:
-	@mkdir -p .l2tp-clippy
-	$(kbuild) $(kbuild-flags) MO='$(if $(KDIR),$(CURDIR),/usr/src/l2tp)/.l2tp-clippy' \
-		CLIPPY=1 KRUSTFLAGS='-Dwarnings' modules
+	$(tools)/clippy "$(KDIR)"
 
 .PHONY: rust-analyzer
 rust-analyzer:

@@ -19,14 +19,18 @@ mod bindings;
 mod error;
 mod eth;
 mod ip;
+#[cfg(CONFIG_IPV6)]
+mod ip6;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
 mod l2tp_core;
+mod netlink;
 mod pseudowire;
 mod seq;
 mod session;
 mod stats;
 mod tunnel;
+mod uapi;
 mod wire;
 
 use abstractions::net::net_namespace;
@@ -54,6 +58,13 @@ module! {
 
 /// What is registered. Dropped in this order, so that nothing new comes in while what is there goes.
 struct L2tp {
+    /// Ends requests.
+    _netlink: netlink::Registration,
+    /// No new sockets and packets over IPv6. Each socket keeps the module, so there are none left.
+    #[cfg(CONFIG_IPV6)]
+    _ip6: ip::Registration<ip6::V6>,
+    /// The same over IPv4.
+    _ip: ip::Registration<ip::V4>,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
     /// Waits until the last device is gone.
@@ -75,8 +86,13 @@ impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
         let ethernet = eth::Registration::register(module)?;
+        let namespaces = net_namespace::Registration::register(module)?;
         Ok(L2tp {
-            _namespaces: net_namespace::Registration::register(module)?,
+            _ip: ip::register(module)?,
+            #[cfg(CONFIG_IPV6)]
+            _ip6: ip6::register(module)?,
+            _netlink: netlink::register(module)?,
+            _namespaces: namespaces,
             _ethernet: ethernet,
             _barrier: barrier,
         })

@@ -107,17 +107,23 @@ mount_root() {
 	ln -s /proc/self/fd/2 "$root/dev/stderr"
 	mount -t tmpfs -o mode=1777 shm "$root/dev/shm" || return
 	mount -t tmpfs -o mode=1777 tmp "$root/tmp" || return
-	if [ -e "$root/etc/resolv.conf" ] && [ -e /etc/resolv.conf ]; then
-		mount --bind "$(readlink -f /etc/resolv.conf)" "$root/etc/resolv.conf"
-	fi
+	# The network as this machine sees it: its resolver and whom it trusts.
+	for d in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
+		if [ -e "$root$d" ] && [ -s "$d" ]; then
+			mount --bind "$(readlink -f "$d")" "$root$d" || return
+		fi
+	done
 }
 
 # The environment of everything that runs in a chroot.
 chroot_clean() {
-	local root=$1
+	local root=$1 v pass=()
 
 	shift
+	for v in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+		[ -z "${!v:-}" ] || pass+=("$v=${!v}")
+	done
 	${chroot_exec:-} env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		HOME=/tmp LANG=C.UTF-8 TERM="${TERM:-dumb}" CARGO_HOME=$IN_CACHE/cargo \
-		DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"
+		DEBIAN_FRONTEND=noninteractive "${pass[@]}" chroot "$root" "$@"
 }

@@ -61,3 +61,13 @@ DIFF("PW-AUTOLOAD", "2.12", "C asks modprobe for net-l2tp-type-<n>; the Rust mod
      "with no way for another module to add a pseudowire, so there is nothing to load.")
 DIFF("B19", "11.4", "C hits BUG() when pktgen's shared skbs are sent straight onto l2tpeth; ours "
      "must survive, so the test runs for rust only.")
+DIFF("QDISC", "5.1, T1", "C's device gets the default qdisc and pays its root lock per packet; ours "
+     "may be noqueue like other tunnel devices.")
+DIFF("B21", "1.13", "C's device counts received bytes with the L2TP header, sent bytes without; "
+     "ours may count frames only, as every other Ethernet device does.")
+DIFF("B31", "1.8.4", "C registers no ICMP error handler for protocol 115, so an IPv6 path narrower "
+     "than the first hop loses every large packet; ours learns from packet-too-big.")
+DIFF("IP-REFS", "3.9", "How many module references a kernel-made L2TP/IP socket holds is C's "
+     "arrangement of modules; what matters is that the count returns to its start value.")
+DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so it "
+     "may reallocate packet heads on transmit; ours must never.")

@@ -50,9 +50,11 @@
 
 #define HELPER(name) l2tp_helper_##name
 
+#include "helpers/genetlink.c"
 #include "helpers/net_namespace.c"
 #include "helpers/netdevice.c"
 #include "helpers/percpu.c"
+#include "helpers/protocol.c"
 #include "helpers/rhashtable.c"
 #include "helpers/skbuff.c"
 #include "helpers/sock.c"

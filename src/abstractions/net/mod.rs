@@ -2,11 +2,15 @@
 
 //! Networking.
 
+pub mod genetlink;
 pub mod net_namespace;
 pub mod netdevice;
+pub mod proto;
+pub mod protocol;
 pub mod route;
 pub mod rtnetlink;
 pub mod skbuff;
 pub mod sock;
+pub mod sock_table;
 pub mod socket;
 pub mod udp_tunnel;

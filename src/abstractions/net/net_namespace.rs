@@ -18,6 +18,13 @@ use kernel::{
     },
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        rcu,
         Arc,
         ArcBorrow, //
     },
@@ -30,7 +37,8 @@ use kernel::{
 ///
 /// A reference to a `Net` exists only while the namespace cannot complete its exit: it was given
 /// out by an object (socket, device, request) that keeps the namespace, or that is gone before the
-/// exit methods run.
+/// exit methods run; or it is used within one RCU read section, in which the device that a packet
+/// came from keeps the memory of its namespace.
 #[repr(transparent)]
 pub struct Net(Opaque<bindings::net>);
 
@@ -45,7 +53,7 @@ impl Net {
     /// # Safety
     ///
     /// For all of `'a`, `ptr` must point to a namespace whose pernet `exit` methods have not been
-    /// called.
+    /// called, or `'a` must lie within one RCU read section in which the namespace is not freed.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::net) -> &'a Self {
         // SAFETY: `Net` is transparent; valid by the safety requirement.
@@ -79,8 +87,17 @@ pub trait PerNet: Sized + Send + Sync + 'static {
     /// the reference that the namespace holds.
     fn pre_exit(this: ArcBorrow<'_, Self>);
 
-    /// The last call. May sleep.
+    /// The last call. May sleep. Packets still come in while a namespace exits; those that find it
+    /// have been waited for.
     fn exit(this: Arc<Self>);
+}
+
+/// What the pernet core keeps for each namespace; zero at first.
+struct State<T> {
+    /// From `Arc::into_raw`, or null.
+    live: Atomic<*const T>,
+    /// What was in `live`, on its way out.
+    leaving: UnsafeCell<*const T>,
 }
 
 /// The operations and the number of a registered type.
@@ -100,8 +117,8 @@ impl<T: PerNet> Slot<T> {
         let mut ops: bindings::pernet_operations = pin_init::zeroed();
         ops.init = Some(init::<T>);
         ops.pre_exit = Some(pre_exit::<T>);
-        ops.exit = Some(exit::<T>);
-        ops.size = size_of::<*const T>();
+        ops.exit_batch = Some(exit_batch::<T>);
+        ops.size = size_of::<State<T>>();
         Self {
             ops: UnsafeCell::new(ops),
             id: UnsafeCell::new(0),
@@ -119,33 +136,72 @@ impl<T: PerNet> Slot<T> {
             return None;
         }
         // SAFETY: `id` was assigned by the pernet core, which has made the slot of every namespace.
-        let slot = unsafe { bindings::net_generic(net.as_ptr(), id) }.cast::<*const T>();
-        if slot.is_null() {
+        let state = unsafe { State::<T>::of(net.as_ptr(), id) }?;
+        let live = state.live.load(Acquire);
+        if live.is_null() {
             return None;
         }
-        // SAFETY: The slot holds a pointer, zero at first.
-        let state = unsafe { slot.read() };
-        if state.is_null() {
-            return None;
-        }
-        // SAFETY: `init` has put it there by `Arc::into_raw`; by the invariant of `Net` the
-        // namespace does not get to `exit` for `'a`.
-        Some(unsafe { ArcBorrow::from_raw(state) })
+        // SAFETY: `init` has put it there by `Arc::into_raw`. By the invariant of `Net`, either the
+        // namespace does not get to `exit_batch` for `'a`, or `'a` lies within an RCU read section,
+        // and `exit_batch` waits for those between emptying the slot and dropping the reference.
+        Some(unsafe { ArcBorrow::from_raw(live) })
     }
 }
 
+impl<T: PerNet> State<T> {
+    /// # Safety
+    ///
+    /// `net` must be valid for `'a`, and `id` be the number of `T`.
+    #[inline]
+    unsafe fn of<'a>(net: *mut bindings::net, id: u32) -> Option<&'a Self> {
+        // SAFETY: By the safety requirement. The memory is as large as `ops.size` says, and zero
+        // at first, which is a valid `State`.
+        unsafe { bindings::net_generic(net, id).cast::<Self>().as_ref() }
+    }
+
+    /// The states of the namespaces in a list that the pernet core gives to `exit_batch`.
+    ///
+    /// # Safety
+    ///
+    /// `list` must be such a list, for `'a`.
+    unsafe fn in_list<'a>(list: *mut bindings::list_head) -> impl Iterator<Item = &'a Self> {
+        // SAFETY: By the safety requirement the list is valid.
+        let mut at = unsafe { (*list).next };
+        core::iter::from_fn(move || {
+            if ptr::eq(at, list) {
+                return None;
+            }
+            let link = at;
+            // SAFETY: By the safety requirement this is a link of the list.
+            at = unsafe { (*link).next };
+            Some(link)
+        })
+        .filter_map(|link| {
+            // SAFETY: Namespaces are linked in this list by their `exit_list`.
+            let net = unsafe { kernel::container_of!(link, bindings::net, exit_list) };
+            // SAFETY: The namespace is valid; `id` was set before the first call.
+            unsafe { Self::of(net, *T::slot().id.get()) }
+        })
+    }
+}
+
+/// # Safety
+///
+/// For `struct pernet_operations`: `net` must be a namespace that is being set up.
 unsafe extern "C" fn init<T: PerNet>(net: *mut bindings::net) -> i32 {
     from_result(|| {
         // SAFETY: The pernet core calls this before `exit`.
         let state = T::init(unsafe { Net::from_raw(net) })?;
-        // SAFETY: `id` was set before the first call.
-        let slot = unsafe { bindings::net_generic(net, *T::slot().id.get()) };
-        // SAFETY: The slot has room for a pointer, by `ops.size`, and nobody else writes it.
-        unsafe { slot.cast::<*const T>().write(Arc::into_raw(state)) };
+        // SAFETY: `net` is valid, and `id` was set before the first call.
+        let slot = unsafe { State::<T>::of(net, *T::slot().id.get()) }.ok_or(ENOMEM)?;
+        slot.live.store(Arc::into_raw(state), Release);
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// For `struct pernet_operations`: `net` must be a namespace that begins to exit.
 unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut bindings::net) {
     // SAFETY: The pernet core calls this before `exit`.
     if let Some(state) = T::slot().get(unsafe { Net::from_raw(net) }) {
@@ -153,14 +209,26 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut bindings::net) {
     }
 }
 
-unsafe extern "C" fn exit<T: PerNet>(net: *mut bindings::net) {
-    // SAFETY: `id` was set before the first call; the slot exists until this returns.
-    let slot = unsafe { bindings::net_generic(net, *T::slot().id.get()) }.cast::<*const T>();
-    // SAFETY: The slot holds a pointer.
-    let state = unsafe { slot.replace(ptr::null()) };
-    if !state.is_null() {
-        // SAFETY: `init` has put it there by `Arc::into_raw`, and it was just taken out.
-        T::exit(unsafe { Arc::from_raw(state) });
+/// # Safety
+///
+/// For `struct pernet_operations`: `list` must be a list of namespaces that exit.
+unsafe extern "C" fn exit_batch<T: PerNet>(list: *mut bindings::list_head) {
+    // SAFETY: The pernet core calls this with a list of namespaces, which nobody changes meanwhile.
+    for state in unsafe { State::<T>::in_list(list) } {
+        let live = state.live.xchg(ptr::null(), Relaxed);
+        // SAFETY: Only this function uses the cell, once for each namespace.
+        unsafe { state.leaving.get().write(live) };
+    }
+    rcu::synchronize_rcu();
+    // SAFETY: As above.
+    for state in unsafe { State::<T>::in_list(list) } {
+        // SAFETY: As above.
+        let state = unsafe { state.leaving.get().replace(ptr::null()) };
+        if !state.is_null() {
+            // SAFETY: `init` has put it into the slot by `Arc::into_raw`; it was taken out above,
+            // and who has found it there is done.
+            T::exit(unsafe { Arc::from_raw(state) });
+        }
     }
 }
 

@@ -134,6 +134,11 @@ impl Sock {
         unsafe { (&raw const (*self.common()).skc_family).read_volatile() }
     }
 
+    /// Whether this is an `AF_INET6` socket, whatever it is connected to.
+    pub fn is_inet6(&self) -> bool {
+        u32::from(self.family()) == bindings::AF_INET6
+    }
+
     /// Whether packets leave as IPv6: an `AF_INET6` socket, not connected to a mapped address.
     #[inline]
     pub fn uses_ipv6(&self) -> bool {

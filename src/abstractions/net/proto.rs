@@ -1,0 +1,789 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Datagram sockets of an IP protocol of one's own.
+//!
+//! A type that implements [`Proto`] says how its sockets behave; [`Registration`] lets user space
+//! open them. What all datagram sockets do alike is left to the C functions that all of them use.
+//!
+//! # Lifetimes
+//!
+//! The C object of a socket is allocated with the protocol's own data in it, [`Proto::Data`], and
+//! freed one grace period after its last reference is gone, so that sockets may be looked up under
+//! RCU (see [`super::sock_table`]). Each socket, of user space or of the kernel, holds two references
+//! to the module: as a socket and as a `struct sock`. So a registration outlives its sockets.
+//!
+//! # Locks
+//!
+//! Calls of user space come in without the socket lock; [`Socket::lock`] takes it. Received packets
+//! are queued without it, see [`Socket::queue`].
+//!
+//! C headers: [`include/net/sock.h`](srctree/include/net/sock.h),
+//! [`include/linux/net.h`](srctree/include/linux/net.h)
+
+use super::{
+    net_namespace::Net,
+    protocol::{
+        Domain,
+        Packet, //
+    },
+    sock::{
+        Sock,
+        SockGuard, //
+    },
+    sock_table::{
+        Link,
+        LINKS, //
+    }, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::{
+        needs_drop,
+        offset_of,
+        MaybeUninit, //
+    },
+    ops::Deref,
+    ptr::{
+        self,
+        NonNull, //
+    },
+    slice, //
+};
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A protocol and its sockets.
+///
+/// The methods are called in process context, by tasks that use a socket at the same time as others
+/// do, unless they take its lock. `net` is the socket's namespace. Errors go to the caller of the
+/// system call.
+pub trait Proto: Sized + 'static {
+    /// The address family.
+    const DOMAIN: Domain;
+
+    /// The name in `/proc/net/protocols`, at most 31 bytes.
+    const NAME: &'static CStr;
+
+    /// The protocol number, which stands for the port that such sockets do not have, too.
+    const PROTOCOL: u8;
+
+    /// What a socket has besides what each internet socket has. Without destructor.
+    type Data: Default + Send + Sync + 'static;
+
+    /// What [`Proto::name`] returns: the bytes of an address.
+    type Name: AsRef<[u8]>;
+
+    /// `bind`.
+    fn bind(net: &Net, sk: &Socket<Self>, address: &[u8]) -> Result;
+
+    /// `connect` to an address whose family is not `AF_UNSPEC`, or is cut off.
+    fn connect(net: &Net, sk: &Socket<Self>, address: &[u8]) -> Result;
+
+    /// `connect` to an address of family `AF_UNSPEC`.
+    fn disconnect(net: &Net, sk: &Socket<Self>) -> Result;
+
+    /// `getsockname`, or `getpeername` if `peer`.
+    fn name(sk: &Socket<Self>, peer: bool) -> Result<Self::Name>;
+
+    /// `ioctl`s that yield a number. `ENOIOCTLCMD` leaves a request to the family.
+    fn ioctl(sk: &Socket<Self>, request: u32) -> Result<i32>;
+
+    /// The last user has closed the socket; packets may still come in.
+    fn close(net: &Net, sk: &Socket<Self>);
+}
+
+/// The C object of a socket.
+#[repr(C)]
+struct Memory<P: Proto> {
+    inet: bindings::inet_sock,
+    links: [Link; LINKS],
+    data: P::Data,
+    /// IPv4 sockets end before this.
+    #[cfg(CONFIG_IPV6)]
+    inet6: bindings::ipv6_pinfo,
+}
+
+/// A socket of protocol `P`.
+///
+/// # Invariants
+///
+/// The object is a [`Memory<P>`] that [`init`] has been called for, and is freed no sooner than a
+/// grace period after its last reference is gone.
+#[repr(transparent)]
+pub struct Socket<P: Proto>(Opaque<Memory<P>>);
+
+// SAFETY: Sockets are shared by all contexts, and `P::Data` may be.
+unsafe impl<P: Proto> Send for Socket<P> {}
+// SAFETY: As for `Sock`; `P::Data` is `Sync`.
+unsafe impl<P: Proto> Sync for Socket<P> {}
+
+impl<P: Proto> Deref for Socket<P> {
+    type Target = Sock;
+
+    #[inline]
+    fn deref(&self) -> &Sock {
+        // SAFETY: By the type invariants; `inet` is the first field, and `sk` is the first of that.
+        unsafe { Sock::from_raw(self.0.get().cast()) }
+    }
+}
+
+impl<P: Proto> Socket<P> {
+    /// Borrows a socket from C.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must point to a socket as the type invariants say, which is not freed during `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::sock) -> &'a Self {
+        // SAFETY: `Socket` is transparent; the rest is the caller's promise.
+        unsafe { &*ptr.cast::<Self>() }
+    }
+
+    /// Borrows the socket that has `link` as number `i`.
+    ///
+    /// # Safety
+    ///
+    /// There must be such a socket, which is not freed during `'a`.
+    #[inline]
+    pub(super) unsafe fn from_link<'a>(link: *mut Link, i: usize) -> &'a Self {
+        // SAFETY: By the safety requirement.
+        unsafe {
+            let links = link.sub(i).cast::<[Link; LINKS]>();
+            Self::from_raw(kernel::container_of!(links, Memory<P>, links).cast())
+        }
+    }
+
+    /// The link for table number `i`, which must be below [`LINKS`].
+    #[inline]
+    pub(super) fn link(&self, i: usize) -> &Link {
+        // SAFETY: Valid by the type invariants, and initialised by `init`. `SockTable::new` has
+        // checked `i`.
+        unsafe { &*(&raw const (*self.0.get()).links).cast::<Link>().add(i) }
+    }
+
+    /// The protocol's own data.
+    #[inline]
+    pub fn data(&self) -> &P::Data {
+        // SAFETY: Valid by the type invariants, and initialised by `init`.
+        unsafe { &(*self.0.get()).data }
+    }
+
+    /// Whether the kernel has opened the socket, rather than a process.
+    #[inline]
+    pub fn is_kernel(&self) -> bool {
+        // SAFETY: Valid by the type invariants; set at creation.
+        unsafe { bindings::sk_kern_sock(self.as_ptr()) }
+    }
+
+    /// The device that the socket is bound to, or 0.
+    #[inline]
+    pub fn bound_device(&self) -> u32 {
+        // SAFETY: Valid by the type invariants.
+        let index = unsafe { (&raw const (*self.common()).skc_bound_dev_if).read_volatile() };
+        // CAST: Interface indices are not negative.
+        index as u32
+    }
+
+    /// The IPv4 address that packets must be sent to to be received, and the one they come from;
+    /// each all zero if any will do.
+    #[inline]
+    pub fn filter_v4(&self) -> ([u8; 4], [u8; 4]) {
+        // SAFETY: Valid by the type invariants. Single words, which C reads without a lock as well.
+        unsafe {
+            let addresses = &raw const (*self.common()).__bindgen_anon_1.__bindgen_anon_1;
+            (
+                (&raw const (*addresses).skc_rcv_saddr)
+                    .read_volatile()
+                    .to_ne_bytes(),
+                (&raw const (*addresses).skc_daddr)
+                    .read_volatile()
+                    .to_ne_bytes(),
+            )
+        }
+    }
+
+    /// The same for IPv6. An address that is just being changed may be read half.
+    #[cfg(CONFIG_IPV6)]
+    #[inline]
+    pub fn filter_v6(&self) -> ([u8; 16], [u8; 16]) {
+        // SAFETY: Valid by the type invariants. C reads these without a lock as well.
+        unsafe {
+            (
+                (&raw const (*self.common()).skc_v6_rcv_saddr)
+                    .cast::<[u8; 16]>()
+                    .read_volatile(),
+                (&raw const (*self.common()).skc_v6_daddr)
+                    .cast::<[u8; 16]>()
+                    .read_volatile(),
+            )
+        }
+    }
+
+    /// The IPv4 address that packets are sent from; all zero if routing decides.
+    pub fn source_v4(&self) -> [u8; 4] {
+        // SAFETY: Valid by the type invariants.
+        unsafe { (&raw const (*self.as_inet()).inet_saddr).read_volatile() }.to_ne_bytes()
+    }
+
+    /// The same for IPv6.
+    #[cfg(CONFIG_IPV6)]
+    pub fn source_v6(&self) -> [u8; 16] {
+        self.endpoints_v6().0
+    }
+
+    /// The flow label that is sent if the user asked to choose it himself; as on the wire.
+    #[cfg(CONFIG_IPV6)]
+    pub fn flow_label(&self) -> Option<[u8; 4]> {
+        let np = self.as_inet6();
+        // SAFETY: Valid by the type invariants.
+        unsafe {
+            if np.is_null() || !bindings::inet6_sndflow(self.as_ptr()) {
+                return None;
+            }
+            Some((&raw const (*np).flow_label).read_volatile().to_ne_bytes())
+        }
+    }
+
+    /// Takes the socket lock. May sleep.
+    pub fn lock(&self) -> Locked<'_, P> {
+        Locked {
+            sk: self,
+            _guard: Sock::lock(self),
+        }
+    }
+
+    /// Queues a packet of the same family for whoever reads the socket, if the socket's IPsec
+    /// policy, its filter and its buffer size allow. Without the socket lock, like raw sockets:
+    /// the queue has a lock of its own.
+    pub fn queue(&self, net: &Net, packet: Packet) {
+        if packet.domain() != P::DOMAIN || !packet.allowed_by(self.as_ptr()) {
+            return;
+        }
+        let skb = packet.into_skb();
+        // SAFETY: The packet is ours, and the socket takes it over if it likes.
+        let reason = unsafe { bindings::sock_queue_rcv_skb_reason(self.as_ptr(), skb.as_ptr()) };
+        match reason {
+            bindings::skb_drop_reason_SKB_NOT_DROPPED_YET => {
+                // The queue owns it.
+                skb.into_raw();
+            }
+            bindings::skb_drop_reason_SKB_DROP_REASON_SOCKET_FILTER => (),
+            // SAFETY: `net` is valid.
+            _ => unsafe { bindings::inc_ip_in_discards(net.as_ptr()) },
+        }
+    }
+
+    /// Bytes that were sent, but have not left yet.
+    pub fn unsent(&self) -> i32 {
+        // SAFETY: Valid by the type invariants.
+        unsafe { bindings::sk_wmem_alloc_get(self.as_ptr()) }
+    }
+
+    /// The length of the next datagram to be read, or 0.
+    pub fn next_len(&self) -> u32 {
+        // SAFETY: Valid by the type invariants; the lock keeps the packet in the queue.
+        unsafe {
+            let queue = &raw mut (*self.as_ptr()).sk_receive_queue;
+            bindings::spin_lock_bh(&raw mut (*queue).lock);
+            let skb = bindings::skb_peek(queue);
+            let len = if skb.is_null() { 0 } else { (*skb).len };
+            bindings::spin_unlock_bh(&raw mut (*queue).lock);
+            len
+        }
+    }
+}
+
+/// A socket with its lock held.
+pub struct Locked<'a, P: Proto> {
+    sk: &'a Socket<P>,
+    _guard: SockGuard<'a>,
+}
+
+impl<P: Proto> Deref for Locked<'_, P> {
+    type Target = Socket<P>;
+
+    fn deref(&self) -> &Socket<P> {
+        self.sk
+    }
+}
+
+impl<P: Proto> Locked<'_, P> {
+    /// Whether [`Locked::set_bound`] was called.
+    pub fn is_bound(&self) -> bool {
+        // SAFETY: The socket is valid.
+        !unsafe { bindings::sock_flag(self.as_ptr(), bindings::sock_flags_SOCK_ZAPPED) }
+    }
+
+    /// Whether the socket is not connected.
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: The socket is valid.
+        let state = unsafe { (&raw const (*self.common()).skc_state).read_volatile() };
+        u32::from(state) == bindings::TCP_CLOSE
+    }
+
+    /// Remembers that the socket is bound.
+    pub fn set_bound(&self) {
+        // SAFETY: The socket is valid, and locked.
+        unsafe {
+            bindings::sk_dst_reset(self.as_ptr());
+            bindings::sock_reset_flag(self.as_ptr(), bindings::sock_flags_SOCK_ZAPPED);
+        }
+    }
+
+    /// Sets the address that packets must be sent to to be received, and the one that they are sent
+    /// from; each all zero for any.
+    pub fn set_local_v4(&self, receive: [u8; 4], source: [u8; 4]) {
+        // SAFETY: The socket is valid, and locked. Readers without the lock read single words.
+        unsafe {
+            let addresses = &raw mut (*self.common()).__bindgen_anon_1.__bindgen_anon_1;
+            (&raw mut (*addresses).skc_rcv_saddr).write_volatile(u32::from_ne_bytes(receive));
+            (&raw mut (*self.as_inet()).inet_saddr).write_volatile(u32::from_ne_bytes(source));
+        }
+    }
+
+    /// Sets the IPv6 address that packets are received and sent with, all zero for any, and the
+    /// device, 0 for any.
+    #[cfg(CONFIG_IPV6)]
+    pub fn set_local_v6(&self, address: [u8; 16], device: u32) {
+        let np = self.as_inet6();
+        // SAFETY: The socket is valid, and locked.
+        unsafe {
+            let address6 = &raw mut (*self.common()).skc_v6_rcv_saddr;
+            address6.cast::<[u8; 16]>().write_volatile(address);
+            if !np.is_null() {
+                (&raw mut (*np).saddr)
+                    .cast::<[u8; 16]>()
+                    .write_volatile(address);
+            }
+            // CAST: Interface indices fit in an `int`.
+            (&raw mut (*self.common()).skc_bound_dev_if).write_volatile(device as i32);
+        }
+    }
+
+    /// Connects the socket to an address in the form of its family: routes, sets the addresses and
+    /// the state. An `AF_INET6` socket may be connected to a mapped IPv4 address.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, `EAFNOSUPPORT`, what routing says, `EACCES` for a broadcast address.
+    pub fn connect(&self, address: &[u8]) -> Result {
+        #[repr(C, align(8))]
+        struct Storage([u8; 128]);
+        let mut storage = Storage([0; 128]);
+        let room = storage.0.get_mut(..address.len()).ok_or(EINVAL)?;
+        for (to, from) in room.iter_mut().zip(address) {
+            *to = *from;
+        }
+        // CAST: At most 128.
+        let len = address.len() as i32;
+        let storage = storage.0.as_mut_ptr().cast();
+        // SAFETY: The socket is valid, of this family, and locked; the address is ours.
+        to_result(unsafe {
+            match P::DOMAIN {
+                Domain::Inet => bindings::__ip4_datagram_connect(self.as_ptr(), storage, len),
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => bindings::__ip6_datagram_connect(self.as_ptr(), storage, len),
+            }
+        })
+    }
+
+    /// Undoes [`Locked::connect`], and forgets the local address and the device, too.
+    pub fn disconnect(&self) -> Result {
+        // SAFETY: The socket is valid, of a datagram protocol, and locked.
+        to_result(unsafe { bindings::__udp_disconnect(self.as_ptr(), 0) })
+    }
+}
+
+/// What sort of address an IPv4 address is, for the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AddressType {
+    /// An address of this host.
+    Local,
+    /// Broadcast or multicast.
+    Group,
+    /// Somebody else's, or nobody's.
+    Other,
+}
+
+impl Net {
+    /// What sort of address `address` is. Process context.
+    pub fn address_type_v4(&self, address: [u8; 4]) -> AddressType {
+        // SAFETY: The namespace is valid.
+        match unsafe { bindings::inet_addr_type(self.as_ptr(), u32::from_ne_bytes(address)) } {
+            bindings::RTN_LOCAL => AddressType::Local,
+            bindings::RTN_BROADCAST | bindings::RTN_MULTICAST => AddressType::Group,
+            _ => AddressType::Other,
+        }
+    }
+
+    /// Whether `address` is one of this host, of device number `device` unless that is 0. `ENODEV`
+    /// if there is no such device.
+    #[cfg(CONFIG_IPV6)]
+    pub fn has_address_v6(&self, address: [u8; 16], device: u32) -> Result<bool> {
+        let mut addr = bindings::in6_addr::default();
+        addr.in6_u.u6_addr8 = address;
+        // CAST: Numbers that are too large are no device's, as negative ones are not.
+        let device = device as i32;
+        let _guard = kernel::sync::rcu::read_lock();
+        // SAFETY: The namespace is valid; the RCU read lock is held.
+        unsafe {
+            if device != 0 && !bindings::dev_exists(self.as_ptr(), device) {
+                return Err(ENODEV);
+            }
+            Ok(bindings::ipv6_chk_addr_on(self.as_ptr(), &addr, device))
+        }
+    }
+}
+
+/// The socket that C calls a slot of `proto` with, and its namespace.
+///
+/// # Safety
+///
+/// `sk` must be an open socket of `P`: neither is it freed, nor does its namespace exit, during
+/// `'a`.
+unsafe fn open<'a, P: Proto>(sk: *mut bindings::sock) -> (&'a Net, &'a Socket<P>) {
+    // SAFETY: By the safety requirement.
+    unsafe {
+        let sk = Socket::<P>::from_raw(sk);
+        (sk.net(), sk)
+    }
+}
+
+/// The bytes of an address.
+///
+/// # Safety
+///
+/// `address` must point to `len` initialised bytes that nobody changes during `'a`.
+unsafe fn bytes<'a>(address: *mut bindings::sockaddr_unsized, len: i32) -> &'a [u8] {
+    match usize::try_from(len) {
+        // SAFETY: By the safety requirement.
+        Ok(len) if !address.is_null() => unsafe { slice::from_raw_parts(address.cast(), len) },
+        _ => &[],
+    }
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be a new socket, in the memory of a [`Memory<P>`], zero where it is ours.
+unsafe extern "C" fn init<P: Proto>(sk: *mut bindings::sock) -> i32 {
+    let memory = sk.cast::<Memory<P>>();
+    // SAFETY: `inet_create` and `inet6_create` call this for a socket just made, which nobody else
+    // knows. The part of it that is ours is zero.
+    unsafe {
+        for i in 0..LINKS {
+            Link::init((&raw mut (*memory).links).cast::<Link>().add(i));
+        }
+        (&raw mut (*memory).data).write(P::Data::default());
+        // A socket without a port would be given one.
+        let common = &raw mut (*sk).__sk_common;
+        (*common).__bindgen_anon_3.__bindgen_anon_1.skc_num = P::PROTOCOL.into();
+        // INVARIANT: This defers the free.
+        bindings::sock_set_flag(sk, bindings::sock_flags_SOCK_RCU_FREE);
+    }
+    0
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be a socket of `P` whose last user has gone.
+unsafe extern "C" fn close<P: Proto>(sk: *mut bindings::sock, _timeout: isize) {
+    // SAFETY: Called once, when the socket's last user has gone; nobody else has the reference that
+    // `sk_common_release` gives up.
+    unsafe {
+        let (net, socket) = open::<P>(sk);
+        P::close(net, socket);
+        bindings::sk_common_release(sk);
+    }
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be a socket of `P` without user, as `sk_common_release` calls it.
+unsafe extern "C" fn destroy<P: Proto>(sk: *mut bindings::sock) {
+    // SAFETY: The socket is valid, and has no user any more. What is purged was never sent.
+    unsafe {
+        match P::DOMAIN {
+            Domain::Inet => bindings::__skb_queue_purge(&raw mut (*sk).sk_write_queue),
+            #[cfg(CONFIG_IPV6)]
+            Domain::Inet6 => {
+                bindings::lock_sock(sk);
+                bindings::ip6_flush_pending_frames(sk);
+                bindings::release_sock(sk);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be an open socket of `P`, and `address` have `len` bytes.
+unsafe extern "C" fn bind<P: Proto>(
+    sk: *mut bindings::sock,
+    address: *mut bindings::sockaddr_unsized,
+    len: i32,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: Called for an open socket, with an address that was copied into the kernel.
+        let ((net, sk), address) = unsafe { (open::<P>(sk), bytes(address, len)) };
+        P::bind(net, sk, address).map(|()| 0)
+    })
+}
+
+/// # Safety
+///
+/// As for [`bind`].
+unsafe extern "C" fn connect<P: Proto>(
+    sk: *mut bindings::sock,
+    address: *mut bindings::sockaddr_unsized,
+    len: i32,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: As for `bind`.
+        let ((net, sk), address) = unsafe { (open::<P>(sk), bytes(address, len)) };
+        P::connect(net, sk, address).map(|()| 0)
+    })
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be an open socket of `P`.
+unsafe extern "C" fn disconnect<P: Proto>(sk: *mut bindings::sock, _flags: i32) -> i32 {
+    from_result(|| {
+        // SAFETY: Called for an open socket.
+        let (net, sk) = unsafe { open::<P>(sk) };
+        P::disconnect(net, sk).map(|()| 0)
+    })
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be an open socket of `P`, and `arg` be valid for writes.
+unsafe extern "C" fn ioctl<P: Proto>(sk: *mut bindings::sock, request: i32, arg: *mut i32) -> i32 {
+    from_result(|| {
+        // SAFETY: Called for an open socket. The number of a request is a bit pattern.
+        let (_, sk) = unsafe { open::<P>(sk) };
+        // CAST: As said.
+        let number = P::ioctl(sk, request as u32)?;
+        // SAFETY: `arg` is the caller's variable.
+        unsafe { *arg = number };
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
+/// For `struct proto_ops`: `socket` must be an open socket of `P`, and `address` have room for the
+/// longest of addresses.
+unsafe extern "C" fn getname<P: Proto>(
+    socket: *mut bindings::socket,
+    address: *mut bindings::sockaddr,
+    peer: i32,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: Called for an open socket.
+        let (_, sk) = unsafe { open::<P>((*socket).sk) };
+        let name = P::name(sk, peer != 0)?;
+        let name = name.as_ref();
+        let len = name
+            .len()
+            .min(size_of::<bindings::__kernel_sockaddr_storage>());
+        // SAFETY: The caller has room for the longest of addresses.
+        unsafe { ptr::copy_nonoverlapping(name.as_ptr(), address.cast(), len) };
+        // CAST: At most 128.
+        Ok(len as i32)
+    })
+}
+
+/// Not used: sockets are in tables of the protocol's own.
+extern "C" fn hash(_sk: *mut bindings::sock) -> i32 {
+    0
+}
+
+/// As `hash`.
+extern "C" fn unhash(_sk: *mut bindings::sock) {}
+
+/// The C objects of a registration, which point at each other.
+struct Objects {
+    proto: bindings::proto,
+    ops: bindings::proto_ops,
+    protosw: bindings::inet_protosw,
+}
+
+impl Objects {
+    fn proto<P: Proto>(module: *mut bindings::module) -> bindings::proto {
+        const { assert!(!needs_drop::<P::Data>()) };
+        // SAFETY: Zero means none for each of the pointers and numbers it consists of.
+        let mut proto: bindings::proto = unsafe { MaybeUninit::zeroed().assume_init() };
+        proto.owner = module;
+        proto.init = Some(init::<P>);
+        proto.close = Some(close::<P>);
+        proto.destroy = Some(destroy::<P>);
+        proto.bind = Some(bind::<P>);
+        proto.connect = Some(connect::<P>);
+        proto.disconnect = Some(disconnect::<P>);
+        proto.ioctl = Some(ioctl::<P>);
+        proto.hash = Some(hash);
+        proto.unhash = Some(unhash);
+        // CAST: Sizes of C structures fit, here and below.
+        proto.obj_size = size_of::<Memory<P>>() as u32;
+        match P::DOMAIN {
+            Domain::Inet => {
+                proto.setsockopt = Some(bindings::ip_setsockopt);
+                proto.getsockopt = Some(bindings::ip_getsockopt);
+                #[cfg(CONFIG_IPV6)]
+                {
+                    proto.obj_size = offset_of!(Memory<P>, inet6) as u32;
+                }
+            }
+            #[cfg(CONFIG_IPV6)]
+            Domain::Inet6 => {
+                proto.setsockopt = Some(bindings::ipv6_setsockopt);
+                proto.getsockopt = Some(bindings::ipv6_getsockopt);
+                proto.ipv6_pinfo_offset = offset_of!(Memory<P>, inet6) as u32;
+            }
+        }
+        let (_, room) = proto.name.split_last_mut().unwrap_or((&mut 0, &mut []));
+        for (to, from) in room.iter_mut().zip(P::NAME.to_bytes()) {
+            *to = *from;
+        }
+        proto
+    }
+
+    fn ops<P: Proto>(module: *mut bindings::module) -> bindings::proto_ops {
+        let mut ops = bindings::proto_ops {
+            family: P::DOMAIN.family().into(),
+            owner: module,
+            release: Some(bindings::inet_release),
+            bind: Some(bindings::inet_bind),
+            connect: Some(bindings::inet_dgram_connect),
+            socketpair: Some(bindings::sock_no_socketpair),
+            accept: Some(bindings::sock_no_accept),
+            getname: Some(getname::<P>),
+            poll: Some(bindings::datagram_poll),
+            ioctl: Some(bindings::inet_ioctl),
+            gettstamp: Some(bindings::sock_gettstamp),
+            listen: Some(bindings::sock_no_listen),
+            shutdown: Some(bindings::inet_shutdown),
+            setsockopt: Some(bindings::sock_common_setsockopt),
+            getsockopt: Some(bindings::sock_common_getsockopt),
+            sendmsg: Some(bindings::sock_no_sendmsg),
+            recvmsg: Some(bindings::sock_no_recvmsg),
+            mmap: Some(bindings::sock_no_mmap),
+            ..pin_init::zeroed()
+        };
+        #[cfg(CONFIG_IPV6)]
+        if P::DOMAIN == Domain::Inet6 {
+            ops.release = Some(bindings::inet6_release);
+            ops.bind = Some(bindings::inet6_bind);
+            ops.ioctl = Some(bindings::inet6_ioctl);
+            #[cfg(CONFIG_COMPAT)]
+            {
+                ops.compat_ioctl = Some(bindings::inet6_compat_ioctl);
+            }
+        }
+        ops
+    }
+}
+
+/// A registered protocol. Unregisters on drop; sleeps.
+///
+/// # Invariants
+///
+/// `objects` came from a `KBox`, is registered, and is freed by this value.
+pub struct Registration<P: Proto> {
+    objects: NonNull<Objects>,
+    _proto: PhantomData<fn() -> P>,
+}
+
+// SAFETY: Unregistering may be done by any task.
+unsafe impl<P: Proto> Send for Registration<P> {}
+// SAFETY: There are no methods.
+unsafe impl<P: Proto> Sync for Registration<P> {}
+
+impl<P: Proto> Registration<P> {
+    /// Registers `P`: from now on sockets of it can be opened. May sleep.
+    ///
+    /// They keep `module`, which must be the one that `P` is in, and which must keep this value as
+    /// long as it is loaded: register last, when its initialisation cannot fail any more.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOBUFS`.
+    pub fn register(module: &'static ThisModule) -> Result<Self> {
+        let owner: *mut bindings::module = module.as_ptr().cast();
+        let objects = KBox::new(
+            Objects {
+                proto: Objects::proto::<P>(owner),
+                ops: Objects::ops::<P>(owner),
+                protosw: bindings::inet_protosw {
+                    // CAST: Socket types are small.
+                    type_: bindings::sock_type_SOCK_DGRAM as u16,
+                    protocol: P::PROTOCOL.into(),
+                    ..pin_init::zeroed()
+                },
+            },
+            GFP_KERNEL,
+        )?;
+        let objects = KBox::into_raw(objects);
+        // SAFETY: `objects` is valid; from here on it is used through pointers only.
+        let (proto, protosw) = unsafe {
+            (*objects).protosw.prot = &raw mut (*objects).proto;
+            (*objects).protosw.ops = &raw const (*objects).ops;
+            (&raw mut (*objects).proto, &raw mut (*objects).protosw)
+        };
+        // SAFETY: `proto` is complete, and stays where it is until it is unregistered.
+        if let Err(e) = to_result(unsafe { bindings::proto_register(proto, 1) }) {
+            // SAFETY: It was not registered, so it is still ours alone.
+            drop(unsafe { KBox::from_raw(objects) });
+            return Err(e);
+        }
+        // SAFETY: As for `proto`. IPv6 says whether it took the entry.
+        let registered = unsafe {
+            match P::DOMAIN {
+                Domain::Inet => {
+                    bindings::inet_register_protosw(protosw);
+                    Ok(())
+                }
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => to_result(bindings::inet6_register_protosw(protosw)),
+            }
+        };
+        if let Err(e) = registered {
+            // SAFETY: Registered above; no socket was opened.
+            unsafe {
+                bindings::proto_unregister(proto);
+                drop(KBox::from_raw(objects));
+            }
+            return Err(e);
+        }
+        // INVARIANT: Just registered.
+        Ok(Self {
+            objects: NonNull::new(objects).ok_or(ENOMEM)?,
+            _proto: PhantomData,
+        })
+    }
+}
+
+impl<P: Proto> Drop for Registration<P> {
+    fn drop(&mut self) {
+        let objects = self.objects.as_ptr();
+        // SAFETY: By the type invariants. Unregistering the entry waits for a grace period, so that
+        // nobody looks at it any more. There are no sockets left, as each of them keeps the module.
+        unsafe {
+            match P::DOMAIN {
+                Domain::Inet => bindings::inet_unregister_protosw(&raw mut (*objects).protosw),
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => bindings::inet6_unregister_protosw(&raw mut (*objects).protosw),
+            }
+            bindings::proto_unregister(&raw mut (*objects).proto);
+            drop(KBox::from_raw(objects));
+        }
+    }
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Handlers of IP protocols.
+//!
+//! C header: [`include/net/protocol.h`](srctree/include/net/protocol.h)
+
+use super::{
+    net_namespace::Net,
+    skbuff::Skb, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull,
+    slice, //
+};
+use kernel::prelude::*;
+
+/// An internet protocol family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// `AF_INET`: IPv4.
+    Inet,
+    /// `AF_INET6`: IPv6.
+    #[cfg(CONFIG_IPV6)]
+    Inet6,
+}
+
+impl Domain {
+    /// The number of the address family.
+    pub const fn family(self) -> u16 {
+        // CAST: Address families are small.
+        match self {
+            Self::Inet => bindings::AF_INET as u16,
+            #[cfg(CONFIG_IPV6)]
+            Self::Inet6 => bindings::AF_INET6 as u16,
+        }
+    }
+}
+
+/// What receives the packets of one IP protocol, in every network namespace.
+///
+/// All methods are called in softirq context, within an RCU read section, on several CPUs at once.
+pub trait Handler: Sized + 'static {
+    /// The version of IP.
+    const DOMAIN: Domain;
+
+    /// The protocol number.
+    const PROTOCOL: u8;
+
+    /// A packet has come. Its data begins after the IP header. Raw sockets have had their copy, and
+    /// IPsec policy has been enforced.
+    fn receive(net: &Net, packet: Packet);
+
+    /// An ICMP message claims that a packet of ours is too big for its path, or that there is a
+    /// better router. `header` is the IP header of that packet, as the message quotes it.
+    ///
+    /// Says whether we may have sent that packet, and if so, through which device it has to go, or
+    /// 0 if any will do. Only then is the routing table told; anyone can forge such a message.
+    fn sent(net: &Net, header: &[u8]) -> Option<u32>;
+}
+
+/// A packet as its protocol's handler gets it.
+///
+/// # Invariants
+///
+/// The network header is within the head of the packet, and the route and the control block are
+/// those of the version of IP that has delivered it, which is `domain`.
+pub struct Packet {
+    skb: Skb,
+    domain: Domain,
+}
+
+impl Packet {
+    /// The IP header, and what follows it in the same piece of memory. At least the 20 or 40 bytes
+    /// without options or extension headers.
+    #[inline]
+    pub fn ip_header(&self) -> &[u8] {
+        network_header(&self.skb)
+    }
+
+    /// The device that the packet came in by. For a port of a VRF, that is the VRF.
+    #[inline]
+    pub fn ingress(&self) -> u32 {
+        // SAFETY: The packet is valid. By the type invariants the route and the control block are
+        // what these functions expect.
+        let index = unsafe {
+            match self.domain {
+                Domain::Inet => bindings::inet_iif(self.skb.as_ptr()),
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => bindings::inet6_iif(self.skb.as_ptr()),
+            }
+        };
+        // CAST: Interface indices are not negative.
+        index as u32
+    }
+
+    /// The version of IP.
+    #[inline]
+    pub fn domain(&self) -> Domain {
+        self.domain
+    }
+
+    /// The packet without what IP knows about it.
+    #[inline]
+    pub fn into_skb(self) -> Skb {
+        self.skb
+    }
+}
+
+impl Deref for Packet {
+    type Target = Skb;
+
+    #[inline]
+    fn deref(&self) -> &Skb {
+        &self.skb
+    }
+}
+
+impl DerefMut for Packet {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Skb {
+        &mut self.skb
+    }
+}
+
+/// What lies in a row from the network header of a packet on.
+#[inline]
+pub(super) fn network_header(skb: &Skb) -> &[u8] {
+    // SAFETY: The packet is valid; the offset is relative to `head`, as that of the end of the
+    // linear part is computed here. Whoever has set a network header has done so within that part,
+    // which is initialised; if not, the slice is empty.
+    unsafe {
+        let raw = skb.as_ptr();
+        let head = (*raw).head;
+        let start = usize::from(
+            (*raw)
+                .__bindgen_anon_4
+                .__bindgen_anon_1
+                .as_ref()
+                .network_header,
+        );
+        // CAST: 32 bits fit.
+        let linear = (*raw).len.wrapping_sub((*raw).data_len) as usize;
+        let end = (*raw)
+            .data
+            .addr()
+            .wrapping_sub(head.addr())
+            .wrapping_add(linear);
+        match end.checked_sub(start) {
+            Some(len) => slice::from_raw_parts(head.add(start), len),
+            None => &[],
+        }
+    }
+}
+
+/// # Safety
+///
+/// For `struct net_protocol`: IP must own `skb`, have delivered it, and hold the RCU read lock.
+unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
+    if let Some(ptr) = NonNull::new(skb) {
+        // SAFETY: IP gives us a packet that came from a device, within an RCU read section; the
+        // device keeps the memory of its namespace for that long.
+        let net = unsafe { Net::from_raw(bindings::skb_dev_net(skb)) };
+        // INVARIANT: IP has delivered the packet just now, and has looked at its header.
+        // SAFETY: IP gives the packet away.
+        let packet = Packet {
+            skb: unsafe { Skb::from_raw(ptr) },
+            domain: H::DOMAIN,
+        };
+        H::receive(net, packet);
+    }
+    // Any other value would have IP go on with the packet.
+    0
+}
+
+/// What an ICMP message about a packet of ours says.
+enum Advice {
+    Mtu,
+    Redirect,
+}
+
+/// Asks `H` about the packet that an ICMP message quotes.
+///
+/// # Safety
+///
+/// `skb` must be a packet that came from a device, whose data begins with the quoted IP header, and
+/// this must be an RCU read section.
+unsafe fn sent<'a, H: Handler>(skb: *mut bindings::sk_buff) -> Option<(&'a Net, i32)> {
+    // SAFETY: By the safety requirement; the linear part of the packet is initialised.
+    let (net, header) = unsafe {
+        let net = Net::from_raw(bindings::skb_dev_net(skb));
+        // CAST: 32 bits fit.
+        let linear = (*skb).len.wrapping_sub((*skb).data_len) as usize;
+        (net, slice::from_raw_parts((*skb).data, linear))
+    };
+    let device = H::sent(net, header)?;
+    // CAST: Interface indices fit in an `int`.
+    Some((net, device as i32))
+}
+
+/// # Safety
+///
+/// For `struct net_protocol`: `skb` must be an ICMP message, its data beginning with the IP header
+/// that it quotes; and the RCU read lock be held.
+unsafe extern "C" fn error4<H: Handler>(skb: *mut bindings::sk_buff, info: u32) -> i32 {
+    // SAFETY: ICMP gives us its packet, with the transport header where its own header is.
+    let (kind, code) = unsafe {
+        let icmp = bindings::icmp_hdr(skb);
+        (u32::from((*icmp).type_), u32::from((*icmp).code))
+    };
+    let advice = match (kind, code) {
+        (bindings::ICMP_DEST_UNREACH, bindings::ICMP_FRAG_NEEDED) => Advice::Mtu,
+        (bindings::ICMP_REDIRECT, _) => Advice::Redirect,
+        _ => return 0,
+    };
+    // SAFETY: ICMP has made the data begin with the quoted header, and holds the RCU read lock.
+    if let Some((net, device)) = unsafe { sent::<H>(skb) } {
+        // SAFETY: As above.
+        unsafe {
+            match advice {
+                Advice::Mtu => {
+                    bindings::ipv4_update_pmtu(skb, net.as_ptr(), info, device, H::PROTOCOL)
+                }
+                Advice::Redirect => bindings::ipv4_redirect(skb, net.as_ptr(), device, H::PROTOCOL),
+            }
+        }
+    }
+    0
+}
+
+/// # Safety
+///
+/// As for [`error4`], of ICMPv6.
+#[cfg(CONFIG_IPV6)]
+unsafe extern "C" fn error6<H: Handler>(
+    skb: *mut bindings::sk_buff,
+    _opt: *mut bindings::inet6_skb_parm,
+    kind: u8,
+    _code: u8,
+    _offset: i32,
+    info: bindings::__be32,
+) -> i32 {
+    let advice = match u32::from(kind) {
+        bindings::ICMPV6_PKT_TOOBIG => Advice::Mtu,
+        bindings::NDISC_REDIRECT => Advice::Redirect,
+        _ => return 0,
+    };
+    // SAFETY: ICMPv6 has made the data begin with the quoted header, and holds the RCU read lock.
+    if let Some((net, device)) = unsafe { sent::<H>(skb) } {
+        // SAFETY: As above; the packet came from a device.
+        unsafe {
+            let uid = bindings::sock_net_uid(net.as_ptr());
+            match advice {
+                Advice::Mtu => bindings::ip6_update_pmtu(skb, net.as_ptr(), info, device, 0, uid),
+                Advice::Redirect => {
+                    let ingress = bindings::skb_dev_index(skb);
+                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, 0, uid)
+                }
+            }
+        }
+    }
+    0
+}
+
+/// The C object of a registration.
+enum Ops {
+    Inet(NonNull<bindings::net_protocol>),
+    #[cfg(CONFIG_IPV6)]
+    Inet6(NonNull<bindings::inet6_protocol>),
+}
+
+/// A registered protocol handler. On drop, unregisters it and waits until it is not running
+/// anywhere any more; sleeps.
+///
+/// # Invariants
+///
+/// `ops` came from a `KBox`, is registered for `H::PROTOCOL`, and is freed by this value.
+pub struct Registration<H: Handler> {
+    ops: Ops,
+    _handler: PhantomData<fn() -> H>,
+}
+
+// SAFETY: Unregistering may be done by any task.
+unsafe impl<H: Handler> Send for Registration<H> {}
+// SAFETY: There are no methods.
+unsafe impl<H: Handler> Sync for Registration<H> {}
+
+impl<H: Handler> Registration<H> {
+    /// Registers `H`. `EEXIST` if its protocol has a handler already. May sleep.
+    ///
+    /// Packets come in from now on.
+    pub fn register() -> Result<Self> {
+        let ops = match H::DOMAIN {
+            Domain::Inet => {
+                let ops = KBox::new(
+                    bindings::net_protocol {
+                        handler: Some(receive::<H>),
+                        err_handler: Some(error4::<H>),
+                        ..pin_init::zeroed()
+                    },
+                    GFP_KERNEL,
+                )?;
+                let ops = KBox::into_raw(ops);
+                // SAFETY: `ops` is valid until it is unregistered.
+                if unsafe { bindings::inet_add_protocol(ops, H::PROTOCOL) } != 0 {
+                    // SAFETY: It was not registered, so it is still ours alone.
+                    drop(unsafe { KBox::from_raw(ops) });
+                    return Err(EEXIST);
+                }
+                Ops::Inet(NonNull::new(ops).ok_or(ENOMEM)?)
+            }
+            #[cfg(CONFIG_IPV6)]
+            Domain::Inet6 => {
+                let ops = KBox::new(
+                    bindings::inet6_protocol {
+                        handler: Some(receive::<H>),
+                        err_handler: Some(error6::<H>),
+                        // A payload, not an extension header: may come in an encapsulation, and is
+                        // for us only if we have joined the group that it is addressed to.
+                        flags: bindings::INET6_PROTO_FINAL,
+                        ..pin_init::zeroed()
+                    },
+                    GFP_KERNEL,
+                )?;
+                let ops = KBox::into_raw(ops);
+                // SAFETY: `ops` is valid until it is unregistered.
+                if unsafe { bindings::inet6_add_protocol(ops, H::PROTOCOL) } != 0 {
+                    // SAFETY: It was not registered, so it is still ours alone.
+                    drop(unsafe { KBox::from_raw(ops) });
+                    return Err(EEXIST);
+                }
+                Ops::Inet6(NonNull::new(ops).ok_or(ENOMEM)?)
+            }
+        };
+        // INVARIANT: Just registered.
+        Ok(Self {
+            ops,
+            _handler: PhantomData,
+        })
+    }
+}
+
+impl<H: Handler> Drop for Registration<H> {
+    fn drop(&mut self) {
+        match self.ops {
+            // SAFETY: By the type invariants; unregistering waits until no CPU uses `ops`.
+            Ops::Inet(ops) => unsafe {
+                bindings::inet_del_protocol(ops.as_ptr(), H::PROTOCOL);
+                drop(KBox::from_raw(ops.as_ptr()));
+            },
+            #[cfg(CONFIG_IPV6)]
+            // SAFETY: As above.
+            Ops::Inet6(ops) => unsafe {
+                bindings::inet6_del_protocol(ops.as_ptr(), H::PROTOCOL);
+                drop(KBox::from_raw(ops.as_ptr()));
+            },
+        }
+    }
+}
+
+impl Packet {
+    /// Whether the IPsec policy of a socket lets the packet in; `sk` is of the packet's family.
+    pub(super) fn allowed_by(&self, sk: *mut bindings::sock) -> bool {
+        // SAFETY: Packet and socket are valid; the packet's headers and control block are those of
+        // its version of IP by the type invariants.
+        unsafe {
+            match self.domain {
+                Domain::Inet => bindings::xfrm4_policy_check(sk, self.skb.as_ptr()),
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => bindings::xfrm6_policy_check(sk, self.skb.as_ptr()),
+            }
+        }
+    }
+}
