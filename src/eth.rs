@@ -52,7 +52,8 @@ use crate::{
         Session,
         SessionConfig, //
     },
-    tunnel::Tunnel, //
+    tunnel::Tunnel,
+    uapi::attr, //
 };
 use kernel::{
     error::code,
@@ -69,7 +70,8 @@ const NAME: &[u8; 16] = b"l2tpeth%d\0\0\0\0\0\0\0";
 const NAME_TAKEN: Refusal = Refusal::new(
     code::EEXIST,
     c"a network device with this name exists already",
-);
+)
+.about(attr::IFNAME);
 
 static LINK: rtnetlink::Link<Interface> = rtnetlink::Link::new(c"l2tpeth");
 
@@ -179,7 +181,12 @@ pub fn create(
         }
         Err(e) => {
             namespace.delete_session(&session);
-            Err(Refusal::new(e, c"cannot register the network device"))
+            let refusal = Refusal::new(e, c"cannot register the network device");
+            Err(if e == EINVAL && ifname.is_some() {
+                refusal.about(attr::IFNAME)
+            } else {
+                refusal
+            })
         }
     }
 }
