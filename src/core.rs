@@ -82,6 +82,7 @@ use crate::{
         Tunnel,
         TunnelConfig, //
     },
+    uapi::attr,
     wire::{
         self,
         ids::{
@@ -214,10 +215,12 @@ fn socket_key(sk: &Sock) -> [u8; 8] {
     key64(core::ptr::from_ref(sk).addr() as u64)
 }
 
-const TUNNEL_EXISTS: Refusal = Refusal::new(code::EEXIST, c"a tunnel with this id exists already");
+const TUNNEL_EXISTS: Refusal =
+    Refusal::new(code::EEXIST, c"a tunnel with this id exists already").about(attr::CONN_ID);
 const SESSION_EXISTS: Refusal =
-    Refusal::new(code::EEXIST, c"a session with this id exists already");
-const TUNNEL_CLOSING: Refusal = Refusal::new(code::ENODEV, c"the tunnel is being deleted");
+    Refusal::new(code::EEXIST, c"a session with this id exists already").about(attr::SESSION_ID);
+const TUNNEL_CLOSING: Refusal =
+    Refusal::new(code::ENODEV, c"the tunnel is being deleted").about(attr::CONN_ID);
 
 impl Namespace {
     /// The state of `net`. Any context.
@@ -376,18 +379,23 @@ impl Namespace {
     ) -> Outcome<Arc<Tunnel>> {
         match *socket {
             SocketConfig::Fd(fd) => {
-                let file = FileSocket::from_fd(fd)
-                    .map_err(|e| Refusal::new(e, c"the file descriptor is not an open socket"))?;
+                let file = FileSocket::from_fd(fd).map_err(|e| {
+                    Refusal::new(e, c"the file descriptor is not an open socket").about(attr::FD)
+                })?;
                 if !file.is_in(net) {
                     return Err(Refusal::new(
                         EINVAL,
                         c"the socket belongs to another network namespace",
-                    ));
+                    )
+                    .about(attr::FD));
                 }
-                let sk = file.inet_datagram().ok_or(Refusal::new(
-                    EPROTONOSUPPORT,
-                    c"the socket is not an internet datagram socket",
-                ))?;
+                let sk = file.inet_datagram().ok_or(
+                    Refusal::new(
+                        EPROTONOSUPPORT,
+                        c"the socket is not an internet datagram socket",
+                    )
+                    .about(attr::FD),
+                )?;
                 self.attach(net, config, sk, None, fd)
             }
             SocketConfig::Udp {
@@ -430,7 +438,8 @@ impl Namespace {
             return Err(Refusal::new(
                 EPROTONOSUPPORT,
                 c"the socket is not of the encapsulation's protocol",
-            ));
+            )
+            .about(attr::FD));
         }
         let tunnel = Tunnel::new(config, ARef::from(sk), socket, fd)?;
         let entry = Entry::new(socket_key(sk), tunnel.clone(), GFP_KERNEL)?;
@@ -453,7 +462,8 @@ impl Namespace {
         lock: &SockGuard<'_>,
         entry: Entry<[u8; 8], Arc<Tunnel>>,
     ) -> Outcome {
-        const BUSY: Refusal = Refusal::new(code::EBUSY, c"the socket is in use by another tunnel");
+        const BUSY: Refusal =
+            Refusal::new(code::EBUSY, c"the socket is in use by another tunnel").about(attr::FD);
 
         if lock.sock().is_udp() && lock.has_user_data() {
             return Err(BUSY);

@@ -209,14 +209,6 @@ const fn bad(error: Error, attr: u16, why: &'static CStr) -> Refusal {
     Refusal::new(error, why).about(attr)
 }
 
-/// Names the attribute to blame, if whoever refused has not.
-fn blame(refusal: Refusal, attr: u16) -> Refusal {
-    match refusal.attr {
-        Some(_) => refusal,
-        None => refusal.about(attr),
-    }
-}
-
 // Requests.
 
 fn noop(request: &Request<'_>) -> Outcome {
@@ -260,13 +252,7 @@ fn tunnel_create(request: &Request<'_>) -> Outcome {
         peer_tunnel_id: TunnelId::new(peer_tunnel_id),
     };
     let socket = ends.socket(request, encap);
-    let tunnel = namespace(request.net())?
-        .create_tunnel(request.net(), &config, &socket)
-        .map_err(|refusal| match socket {
-            _ if refusal.error == EEXIST => blame(refusal, attr::CONN_ID),
-            SocketConfig::Fd(_) => blame(refusal, attr::FD),
-            _ => refusal,
-        })?;
+    let tunnel = namespace(request.net())?.create_tunnel(request.net(), &config, &socket)?;
     notify_tunnel(request, cmd::TUNNEL_CREATE, &tunnel);
     Ok(())
 }
@@ -355,23 +341,20 @@ fn session_create(request: &Request<'_>) -> Outcome {
     }
     config.reorder_timeout = reorder_timeout(request)?.unwrap_or(0);
 
-    let session = match pw_type {
-        PwType::Eth => eth::create(&namespace.into(), request.net(), &tunnel, &config, name)
-            .map_err(|refusal| match refusal.error {
-                e if e == EEXIST => blame(refusal, attr::SESSION_ID),
-                _ => refusal,
-            })?,
-        // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so that
-        // nothing is loaded.
-        _ => {
-            return Err(bad(
-                EPROTONOSUPPORT,
-                attr::PW_TYPE,
-                c"PW_TYPE is not supported",
-            ))
-        }
-    };
-    notify_session(request, cmd::SESSION_CREATE, &session);
+    match pw_type {
+        PwType::Eth => eth::create(&namespace.into(), request.net(), &tunnel, &config, name),
+        // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so
+        // that nothing is loaded.
+        _ => Err(bad(
+            EPROTONOSUPPORT,
+            attr::PW_TYPE,
+            c"PW_TYPE is not supported",
+        )),
+    }?;
+    // It may have been deleted since, in which case there is nothing to tell.
+    if let Some(session) = namespace.session(&tunnel, session_id) {
+        notify_session(request, cmd::SESSION_CREATE, &session);
+    }
     Ok(())
 }
 
