@@ -7,7 +7,7 @@
 use crate::bindings;
 
 /// Ticks in a second.
-pub const HZ: u64 = bindings::HZ as u64;
+pub const HZ: u64 = bindings::KERNEL_HZ as u64;
 
 /// Ticks since boot (plus an offset). Any context.
 #[inline]
