@@ -281,10 +281,14 @@ impl Namespace {
         Some(session.clone())
     }
 
-    /// The session whose device was called `name` when it was made. Any context.
+    /// The session whose device was called `name` when it was made. May sleep.
     pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
         let guard = rcu::read_lock();
-        self.names.find_rcu(name, &guard).cloned()
+        let found = self.names.find_rcu(name, &guard).cloned();
+        drop(guard);
+        // A name may have been given again after its device was renamed. The table has the first
+        // session of a name only; so if it is gone, there may be others.
+        found.or_else(|| self.registry.lock().session_named(name))
     }
 
     /// The session that a v3 data message over UDP belongs to.
@@ -568,7 +572,7 @@ impl Namespace {
             // It was deleted in the meantime, and nobody would remove the entry.
             return;
         }
-        // Without an entry, the session is found by its ids only; so is one whose device has taken
+        // Without an entry, the session is found in the registry; so is one whose device has taken
         // the first name of a device that was renamed.
         if let Ok(entry) = Entry::new(name, session.clone(), GFP_KERNEL) {
             let _ = self.names.insert(entry);
@@ -782,6 +786,19 @@ impl Registry {
         self.sessions(session.tunnel())
             .and_then(|sessions| sessions.get(&order))
             .is_some_and(|found| Arc::ptr_eq(found, session))
+    }
+
+    /// A session whose device was called `name` when it was made.
+    fn session_named(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
+        self.tunnels
+            .values()
+            .filter_map(|place| match place {
+                Place::Taken(_, sessions) => Some(sessions.values()),
+                Place::Reserved => None,
+            })
+            .flatten()
+            .find(|session| session.ifname().as_ref() == Some(name))
+            .cloned()
     }
 
     fn sessions_mut(&mut self, tunnel: &Tunnel) -> Option<&mut Sessions> {
