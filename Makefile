@@ -60,8 +60,11 @@ test:
 
 .PHONY: clean
 clean:
-	$(kbuild) clean
-	rm -rf .l2tp-clippy rust-project.json
+	find . -name target -prune -o -name .git -prune -o -type f \( \
+		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
+		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
+		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
+	rm -rf .l2tp-clippy .l2tp-test rust-project.json
 
 .PHONY: help
 help:

@@ -553,7 +553,11 @@ impl Namespace {
     /// Records the name of the session's device, by which requests may find it. May sleep.
     pub fn name_session(&self, session: &Arc<Session>, name: [u8; 16]) {
         session.set_ifname(name);
-        let _registry = self.registry.lock();
+        let registry = self.registry.lock();
+        if !registry.has(session) {
+            // It was deleted in the meantime, and nobody would remove the entry.
+            return;
+        }
         // Without an entry, the session is found by its ids only; so is one whose device has taken
         // the first name of a device that was renamed.
         if let Ok(entry) = Entry::new(name, session.clone(), GFP_KERNEL) {
@@ -760,6 +764,14 @@ impl Registry {
             Place::Taken(found, sessions) if core::ptr::eq(&**found, tunnel) => Some(sessions),
             _ => None,
         }
+    }
+
+    /// Whether `session` is registered.
+    fn has(&self, session: &Arc<Session>) -> bool {
+        let order = session_order(session.tunnel(), session.session_id());
+        self.sessions(session.tunnel())
+            .and_then(|sessions| sessions.get(&order))
+            .is_some_and(|found| Arc::ptr_eq(found, session))
     }
 
     fn sessions_mut(&mut self, tunnel: &Tunnel) -> Option<&mut Sessions> {

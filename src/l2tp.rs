@@ -67,6 +67,8 @@ struct L2tp {
     _ip: ip::Registration<ip::V4>,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
+    /// Waits until the last device is gone.
+    _ethernet: eth::Registration,
     /// Waits until what was in the tables has been dropped.
     _barrier: Barrier,
 }
@@ -83,6 +85,7 @@ impl Drop for Barrier {
 impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
+        let ethernet = eth::Registration::register(module)?;
         let namespaces = net_namespace::Registration::register(module)?;
         Ok(L2tp {
             _ip: ip::register(module)?,
@@ -90,6 +93,7 @@ impl kernel::Module for L2tp {
             _ip6: ip6::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
+            _ethernet: ethernet,
             _barrier: barrier,
         })
     }

@@ -43,6 +43,7 @@ use crate::{
         Outcome,
         Refusal, //
     },
+    eth,
     l2tp_core::Namespace,
     session::{
         Session,
@@ -354,14 +355,24 @@ fn session_create(request: &Request<'_>) -> Outcome {
     }
     config.reorder_timeout = reorder_timeout(request)?.unwrap_or(0);
 
-    // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so that
-    // nothing is loaded.
-    let _ = (namespace, config, name);
-    Err(bad(
-        EPROTONOSUPPORT,
-        attr::PW_TYPE,
-        c"PW_TYPE is not supported",
-    ))
+    let session = match pw_type {
+        PwType::Eth => eth::create(&namespace.into(), request.net(), &tunnel, &config, name)
+            .map_err(|refusal| match refusal.error {
+                e if e == EEXIST => blame(refusal, attr::SESSION_ID),
+                _ => refusal,
+            })?,
+        // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so that
+        // nothing is loaded.
+        _ => {
+            return Err(bad(
+                EPROTONOSUPPORT,
+                attr::PW_TYPE,
+                c"PW_TYPE is not supported",
+            ))
+        }
+    };
+    notify_session(request, cmd::SESSION_CREATE, &session);
+    Ok(())
 }
 
 fn session_delete(request: &Request<'_>) -> Outcome {

@@ -61,13 +61,23 @@ DIFF("PW-AUTOLOAD", "2.12", "C asks modprobe for net-l2tp-type-<n>; the Rust mod
      "with no way for another module to add a pseudowire, so there is nothing to load.")
 DIFF("B19", "11.4", "C hits BUG() when pktgen's shared skbs are sent straight onto l2tpeth; ours "
      "must survive, so the test runs for rust only.")
-DIFF("QDISC", "5.1, T1", "C's device gets the default qdisc and pays its root lock per packet; ours "
-     "may be noqueue like other tunnel devices.")
+DIFF("QDISC", "5.1, T1", "C's device gets the default qdisc and pays its root lock per packet; "
+     "ours may be noqueue like other tunnel devices.")
 DIFF("B21", "1.13", "C's device counts received bytes with the L2TP header, sent bytes without; "
      "ours may count frames only, as every other Ethernet device does.")
 DIFF("B31", "1.8.4", "C registers no ICMP error handler for protocol 115, so an IPv6 path narrower "
      "than the first hop loses every large packet; ours learns from packet-too-big.")
 DIFF("IP-REFS", "3.9", "How many module references a kernel-made L2TP/IP socket holds is C's "
      "arrangement of modules; what matters is that the count returns to its start value.")
-DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so it "
-     "may reallocate packet heads on transmit; ours must never.")
+DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so "
+     "it may reallocate packet heads on transmit; ours must never.")
+DIFF("UNREAD", "1.7.6", "C queues what it cannot use on the kernel socket of an unmanaged tunnel, "
+     "which nobody reads, until its buffer is full; ours must not keep it.")
+DIFF("SEQ-TIMER", "4.4.3", "C looks at the reorder queue only when another frame of the session "
+     "arrives, so that a frame stays queued for ever on an idle session; ours has a timer.")
+DIFF("SEQ-TWIN", "4.4.5", "C queues a duplicate of a queued frame, which then blocks the frames "
+     "behind it until it expires; ours drops it, as it does a late duplicate.")
+DIFF("SEQ-WRAP", "4.4.6", "C sorts the reorder queue by number and not by distance, so that frames "
+     "reordered around the wrap of numbers are all lost; ours delivers them in order.")
+DIFF("SEQ-BOUND", "4.4.7", "C queues frames without limit while one is missing; ours holds 1024 of "
+     "them, so that a peer cannot make us run out of memory.")

@@ -103,6 +103,10 @@ class NetNS:
         with self:
             return self._resources.enter_context(L2tp(**kwargs))
 
+    def forget_clients(self) -> None:
+        """After a reload of the module the family has another number."""
+        self._l2tp = None
+
     def listener(self) -> Listener:
         with self:
             return self._resources.enter_context(Listener())
@@ -194,7 +198,7 @@ class NetNS:
         self.run("ping", "-n", "-q", "-c", str(count), "-i", "0.01", "-w", str(int(timeout) or 1),
                  *options, address)
 
-    def pings(self, address: str, *options: str, timeout: float = 1) -> bool:
+    def pings(self, address: str, *options: str, timeout: float = 0.5) -> bool:
         """Whether one ping gets an answer."""
         done = self.run("ping", "-n", "-q", "-c", "1", "-W", str(timeout), *options, address,
                         check=False)

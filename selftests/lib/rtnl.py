@@ -17,7 +17,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR = 20, 21
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 
-IFF_UP = 1
+IFF_UP, IFF_NOARP = 1, 0x80
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC = 1, 3, 4, 5, 6
 IFLA_MASTER, IFLA_TXQLEN, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_STATS64 = 10, 13, 16, 18, 23
 IFLA_NET_NS_FD, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 28, 31, 32, 33
@@ -125,9 +125,9 @@ class Rtnl(Netlink):
     def add_vlan(self, ifname: str, lower: int, vid: int) -> None:
         self.add("vlan", ifname, nla.u32(IFLA_LINK, lower), data=nla.u16(IFLA_VLAN_ID, vid))
 
-    def set(self, index: int, *attrs: bytes, up: bool | None = None) -> None:
-        flags = IFF_UP if up else 0
-        change = 0 if up is None else IFF_UP
+    def set(self, index: int, *attrs: bytes, up: bool | None = None, noarp: bool = False) -> None:
+        flags = (IFF_UP if up else 0) | (IFF_NOARP if noarp else 0)
+        change = (0 if up is None else IFF_UP) | (IFF_NOARP if noarp else 0)
         self._do(RTM_NEWLINK, self._ifinfo(index, flags, change) + b"".join(attrs))
 
     def try_delete(self, index: int) -> int:

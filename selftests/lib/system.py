@@ -97,6 +97,11 @@ def unload() -> None:
         assert done.returncode == 0 and not loaded(), f"{done.stderr}{loaded()}"
 
 
+def rmmod(name: str) -> int:
+    """Exit status of rmmod for one module."""
+    return subprocess.run(("rmmod", name), capture_output=True).returncode
+
+
 def load() -> None:
     """Load it, with all its parts."""
     wanted = ("l2tp",) if impl() == "rust" else ("l2tp_eth", "l2tp_ip", "l2tp_ip6")

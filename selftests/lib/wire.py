@@ -15,10 +15,11 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib import attrs as nla
 from lib import netns
+from lib.differences import expect
 from lib.netlink import NetlinkError
 from lib.netns import NetNS
 from lib.uapi import Attr, Cmd, Encap, L2Spec, Stat
@@ -180,6 +181,10 @@ class Session:
     cookie: bytes = b""
     peer_cookie: bytes = b""
 
+    def over(self, path: Path) -> Session:
+        """The same session, met by packets with other outer headers."""
+        return replace(self, path=path)
+
     @property
     def peer_sid(self) -> int:
         return self.sid ^ 0xa5000000
@@ -222,7 +227,9 @@ class Session:
         both = {"RX_PACKETS": len(inners), "RX_BYTES": size}
         out = self.counts(**both) | self.tunnel_counts(**both)
         if device:
-            out |= self.device_counts(rx_packets=len(inners), rx_bytes=size)
+            out |= self.device_counts(
+                rx_packets=len(inners),
+                rx_bytes=expect("B21", c=size, rust=size - len(inners) * len(self.header())))
         return out
 
     def transmitted(self, *inners: bytes) -> dict[str, int]:
@@ -257,7 +264,7 @@ class Wire:
     A6, B6 = "2001:db8::1", "2001:db8::2"
     MAC_A, MAC_B = b"\2\0\0\0\0\x0a", b"\2\0\0\0\0\x0b"
 
-    def __init__(self) -> None:
+    def __init__(self, mtu: int = 1500) -> None:
         self._cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(self._cpus)})
         self.a = NetNS("a")
@@ -266,7 +273,7 @@ class Wire:
         self.a.sysctl("net/ipv6/auto_flowlabels", 0)
         netns.veth(self.a, "eth0", self.b, "eth0")
         for ns, mac in ((self.a, self.MAC_A), (self.b, self.MAC_B)):
-            ns.rtnl.set(ns.link("eth0").index, nla.raw(1, mac))
+            ns.rtnl.set(ns.link("eth0").index, nla.raw(1, mac), nla.u32(4, mtu))
         self._no_checksum_offload()
         self.a.addr("eth0", f"{self.A4}/24", f"{self.A6}/64")
         # our l2tpeth devices must not talk on their own
@@ -275,6 +282,7 @@ class Wire:
             self._neighbour(address)
         self._tap_a = self._tap(self.a)
         self._tap_b = self._tap(self.b)
+        self._paged: socket.socket | None = None
         self._marks = itertools.count(1)
 
     def close(self) -> None:
@@ -345,7 +353,19 @@ class Wire:
                                ("eth0", 0))
 
     def inject_frame(self, data: bytes) -> None:
+        """With the Ethernet header, and perhaps padding."""
         self._tap_b.sendto(data, ("eth0", 0))
+
+    def inject_paged(self, packet: bytes) -> None:
+        """A packet of a page and more, of which nothing but the Ethernet header is linear."""
+        assert len(packet) > 4096
+        if self._paged is None:
+            self._paged = self.b.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._paged.setsockopt(_SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
+        kind = ETH_P_IP if packet[0] >> 4 == 4 else ETH_P_IPV6
+        vnet = struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0)
+        self._paged.sendto(vnet + self.MAC_A + self.MAC_B + struct.pack("!H", kind) + packet,
+                           ("eth0", 0))
 
     def devices(self) -> list[Captured]:
         """What our devices received since the last call, in order."""

@@ -10,6 +10,8 @@
 static const u8 L2TP_CONST_CHECKSUM_NONE = CHECKSUM_NONE;
 static const gfp_t L2TP_CONST_GFP_ATOMIC = GFP_ATOMIC;
 static const gfp_t L2TP_CONST_GFP_KERNEL = GFP_KERNEL;
+static const size_t L2TP_CONST_NETDEV_PRIV_OFFSET = offsetof(struct net_device, priv);
+static const int L2TP_CONST_IP_TUNNEL_RECURSION_LIMIT = IP_TUNNEL_RECURSION_LIMIT;
 static const size_t L2TP_CONST_NLMSG_DEFAULT_SIZE = NLMSG_DEFAULT_SIZE;
 static const unsigned int L2TP_CONST_SIOCINQ = SIOCINQ;
 static const unsigned int L2TP_CONST_SIOCOUTQ = SIOCOUTQ;

@@ -34,8 +34,10 @@
 #include <net/ip.h>
 #include <net/ip6_checksum.h>
 #include <net/ip6_route.h>
+#include <net/ip_tunnels.h>
 #include <net/ipv6.h>
 #include <net/net_namespace.h>
+#include <net/netdev_lock.h>
 #include <net/netns/generic.h>
 #include <net/protocol.h>
 #include <net/route.h>
@@ -52,6 +54,7 @@
 
 #include "helpers/genetlink.c"
 #include "helpers/net_namespace.c"
+#include "helpers/netdevice.c"
 #include "helpers/percpu.c"
 #include "helpers/protocol.c"
 #include "helpers/rhashtable.c"

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A background sender that keeps a host's L2TP receive and transmit paths busy from outside.
+
+It runs in a namespace of its own, so it never keeps the host under test alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import struct
+import time
+import traceback
+
+from lib import uapi
+from lib.netns import NetNS, veth
+
+NEAR4, FAR4 = "10.9.0.1", "10.9.0.2"
+NEAR6, FAR6 = "2001:db8:9::1", "2001:db8:9::2"
+NEAR_PORT, FAR_PORT = 5000, 5001
+BEYOND = "10.99.0.0/16"  # what the host under test routes into its pseudowire
+SESSIONS = (1, 2, 3)
+
+
+class Flood:
+    """`attach(ns)` wires a host to it as eth0; then frames for SESSIONS arrive there, over UDP
+    and IP, IPv4 and IPv6, along with plain packets to be forwarded into the device."""
+
+    def __init__(self) -> None:
+        self.ns = NetNS("flood")
+        self.ns.sysctl("net/ipv6/conf/default/accept_dad", 0)
+        self._pid = 0
+
+    def attach(self, host: NetNS) -> None:
+        host.sysctl("net/ipv6/conf/default/accept_dad", 0)
+        host.sysctl("net/ipv4/ip_forward", 1)
+        veth(self.ns, "eth0", host, "eth0")
+        host.addr("eth0", f"{NEAR4}/24", f"{NEAR6}/64")
+        self.ns.addr("eth0", f"{FAR4}/24", f"{FAR6}/64")
+        self.ns.rtnl.add_route(BEYOND, NEAR4)
+
+    def detach(self) -> None:
+        """For a host that stays; a host that dies takes the wire with it."""
+        self.ns.rtnl.try_delete(self.ns.link("eth0").index)
+
+    def start(self) -> None:
+        """Fork the sender."""
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.setns(self.ns.fd, os.CLONE_NEWNET)
+                send_for_ever()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+
+    def close(self) -> None:
+        self.ns.close()
+        if self._pid:
+            pid, self._pid = self._pid, 0
+            died = os.waitpid(pid, os.WNOHANG)[0]
+            if not died:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            assert not died, "the sender died early"
+
+
+def use(host: NetNS, ifname: str) -> None:
+    """Bring a pseudowire up and route the flood's plain packets into it."""
+    link = host.link(ifname)
+    host.rtnl.set(link.index, up=True, noarp=True)
+    with contextlib.suppress(OSError):  # another device may have the route already
+        host.rtnl.add_route(BEYOND, oif=link.index)
+
+
+def send_for_ever() -> None:
+    frame = b"\xff" * 6 + b"\x02\0\0\0\0\x09\x08\x00" + bytes(46)
+    udp4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    raw4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, uapi.IPPROTO_L2TP)
+    raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, uapi.IPPROTO_L2TP)
+    plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    udp4.bind(("0.0.0.0", FAR_PORT))
+    udp6.bind(("::", FAR_PORT))
+    number = 0
+    while True:
+        for sid in SESSIONS + (99,):
+            # sublayer with a sequence number now and then, in and out of order
+            number = (number + random.choice((1, 1, 1, 2, -1))) & 0xffffff
+            word = random.choice((0, 0x40000000 | number))
+            data = struct.pack("!II", sid, word) + frame
+            for sock, target, payload in (
+                    (udp4, (NEAR4, NEAR_PORT), struct.pack("!HH", 3, 0) + data),
+                    (udp6, (NEAR6, NEAR_PORT), struct.pack("!HH", 3, 0) + data),
+                    (udp4, (NEAR4, NEAR_PORT), struct.pack("!HH", 0xc803, 12) + bytes(8)),
+                    (raw4, (NEAR4, 0), data), (raw6, (NEAR6, 0), data),
+                    (plain, ("10.99.0.1", 9), frame)):
+                with contextlib.suppress(OSError):
+                    sock.sendto(payload, socket.MSG_DONTWAIT, target)
+        time.sleep(0.002)
