@@ -183,7 +183,7 @@ def test_window_with_reordering(patient: Peer) -> None:
     receives(patient, [WINDOW, TOP], [], patient.dropped(errors=2), patient.send_seq(1))
     receives(patient, [0], [0])
     receives(patient, [0, WINDOW + 1, TOP], [], patient.dropped(errors=3))
-    receives(patient, [WINDOW - 1, 1], [1])  # the first waits
+    receives(patient, [WINDOW - 1, 1], [1], patient.dropped(oos=1))  # the first waits
     receives(patient, [1, WINDOW + 1], [], patient.dropped(errors=2))
 
 

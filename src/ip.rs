@@ -26,6 +26,10 @@
 
 use crate::{
     abstractions::net::{
+        datagram::{
+            flags,
+            Message, //
+        },
         net_namespace::{
             self,
             Net,
@@ -59,6 +63,7 @@ use crate::{
     tunnel::TunnelConfig,
     wire::{
         self,
+        outer::Ipv4Header,
         IpPeek, //
     }, //
 };
@@ -81,10 +86,8 @@ use kernel::{
 /// The IP protocol number.
 pub const PROTOCOL: u16 = 115;
 
-/// An `int` of user space, in a request: bytes that were sent, but have not left yet.
-const SIOCOUTQ: u32 = 0x5411;
-/// The length of the next datagram.
-const SIOCINQ: u32 = 0x541b;
+/// What precedes a control message on the wire, and what its sender does not know of.
+pub const CONTROL_PREFIX: [u8; wire::IP_CONTROL_AT] = [0; wire::IP_CONTROL_AT];
 
 /// What distinguishes IPv4 and IPv6.
 pub trait Family: Sized + Send + Sync + 'static {
@@ -134,6 +137,15 @@ pub trait Family: Sized + Send + Sync + 'static {
 
     /// Whether such an address can be connected to at all.
     fn check_connect(address: &SocketAddress<Self::Addr>) -> Result;
+
+    /// Sends a control message of `len` bytes.
+    fn send(net: &Net, sk: &SocketOf<Self>, message: &mut Message, len: usize) -> Result;
+
+    /// Whether `MSG_ERRQUEUE` asks for errors. If not, it is ignored.
+    const ERROR_QUEUE: bool;
+
+    /// The name of whoever has sent a packet that came in by device `ingress`.
+    fn sender(header: &[u8], ingress: u32) -> Option<Self::Name>;
 
     /// The name of a socket, or of its peer.
     fn name(sk: &SocketOf<Self>, peer: bool) -> Result<Self::Name>;
@@ -287,16 +299,21 @@ impl<F: Family> Sockets<F> {
         Ok(())
     }
 
-    /// Notes that a bound socket was connected.
-    fn connected(&self, sk: &Locked<'_, L2tpIp<F>>, peer_conn_id: u32) {
-        let mut changes = self.changes.lock();
-        *changes = changes.wrapping_add(1);
+    /// Notes that a bound socket was connected, before to the peer `before` or to none. Sleeps if
+    /// that was another one.
+    fn connected(&self, sk: &Locked<'_, L2tpIp<F>>, before: F::Addr, peer_conn_id: u32) {
         let data = sk.data();
         data.peer_conn_id.0.store(peer_conn_id, Relaxed);
-        data.since.0.store(*changes, Relaxed);
-        self.connected.remove(sk);
-        // Without memory, no MTU is learnt for this peer.
+        {
+            let mut changes = self.changes.lock();
+            *changes = changes.wrapping_add(1);
+            data.since.0.store(*changes, Relaxed);
+        }
         let (_, peer) = F::filter(sk);
+        if peer != before {
+            self.connected.remove(sk);
+        }
+        // It may be there already; without memory, no MTU is learnt for this peer.
         let _ = self.connected.insert(sk, F::key(peer));
     }
 }
@@ -417,8 +434,9 @@ impl<F: Family> Proto for L2tpIp<F> {
         if !sk.is_bound() {
             return Err(EINVAL);
         }
+        let (_, before) = F::filter(&sk);
         sk.connect(bytes)?;
-        sockets.connected(&sk, address.conn_id);
+        sockets.connected(&sk, before, address.conn_id);
         Ok(())
     }
 
@@ -439,10 +457,33 @@ impl<F: Family> Proto for L2tpIp<F> {
 
     fn ioctl(sk: &SocketOf<F>, request: u32) -> Result<i32> {
         match request {
-            SIOCOUTQ => Ok(sk.unsent()),
-            SIOCINQ => Ok(i32::try_from(sk.next_len())?),
+            proto::SIOCOUTQ => Ok(sk.unsent()),
+            proto::SIOCINQ => Ok(i32::try_from(sk.next_len())?),
             _ => Err(ENOIOCTLCMD),
         }
+    }
+
+    fn send(net: &Net, sk: &SocketOf<F>, message: &mut Message, len: usize) -> Result {
+        F::send(net, sk, message, len)
+    }
+
+    fn receive(sk: &SocketOf<F>, message: &mut Message, len: usize, flags: u32) -> Result<usize> {
+        if flags & flags::OOB != 0 {
+            return Err(EOPNOTSUPP);
+        }
+        if F::ERROR_QUEUE && flags & flags::ERRQUEUE != 0 {
+            return sk.next_error(message, len);
+        }
+        let datagram = sk.next_datagram(flags)?;
+        let copied = datagram.copy_to(message, len)?;
+        if let Some(name) = F::sender(datagram.ip_header(), datagram.ingress()) {
+            message.set_name(name.as_ref());
+        }
+        datagram.control_to(message);
+        if flags & flags::TRUNC != 0 {
+            return Ok(datagram.len());
+        }
+        Ok(copied)
     }
 
     fn close(net: &Net, sk: &SocketOf<F>) {
@@ -532,6 +573,12 @@ pub fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
+/// The address family of no address; taken for the socket's own when sending.
+pub const AF_UNSPEC: u16 = 0;
+
+/// The longest control message that fits in an IPv4 packet.
+const CONTROL_LEN_MAX: usize = 65535 - Ipv4Header::LEN - wire::IP_CONTROL_AT;
+
 /// L2TP over IPv4.
 pub struct V4;
 
@@ -616,6 +663,34 @@ impl Family for V4 {
             return Err(EINVAL);
         }
         Ok(())
+    }
+
+    fn send(net: &Net, sk: &SocketOf<Self>, message: &mut Message, len: usize) -> Result {
+        let sk = sk.lock();
+        if sk.is_dead() {
+            return Err(ENOTCONN);
+        }
+        let to = match message.name() {
+            Some(name) => {
+                let to = Self::parse(name).ok_or(EINVAL)?;
+                if to.family != Domain::Inet.family() && to.family != AF_UNSPEC {
+                    return Err(EAFNOSUPPORT);
+                }
+                Some(to.addr)
+            }
+            None if sk.is_connected() => None,
+            None => return Err(EDESTADDRREQ),
+        };
+        if len > CONTROL_LEN_MAX {
+            return Err(EMSGSIZE);
+        }
+        sk.send_v4(net, to, &CONTROL_PREFIX, message, len)
+    }
+
+    const ERROR_QUEUE: bool = false;
+
+    fn sender(header: &[u8], _ingress: u32) -> Option<[u8; 16]> {
+        Some(Self::emit(read(header, 12)?, 0))
     }
 
     fn name(sk: &SocketOf<Self>, peer: bool) -> Result<[u8; 16]> {

@@ -4,6 +4,11 @@
 
 use crate::{
     abstractions::net::{
+        datagram::{
+            flags,
+            Message, //
+        },
+        datagram6::Destination,
         net_namespace::{
             Net,
             Slot, //
@@ -24,7 +29,9 @@ use crate::{
         Registration,
         SocketAddress,
         SocketOf,
-        Sockets, //
+        Sockets,
+        AF_UNSPEC,
+        CONTROL_PREFIX, //
     },
     tunnel::TunnelConfig, //
 };
@@ -66,6 +73,25 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
     if let Some(out) = out.get_mut(at..).and_then(|out| out.first_chunk_mut()) {
         *out = bytes;
     }
+}
+
+/// Where to send to: reads the start of a `struct sockaddr_in6`, which may be cut off after the
+/// address, where the first version of it ended (RFC 2133).
+fn destination(name: &[u8]) -> Result<Destination> {
+    let addr = read(name, 8).ok_or(EINVAL)?;
+    let family = read(name, 0).map(u16::from_ne_bytes).ok_or(EINVAL)?;
+    if family != Domain::Inet6.family() && family != AF_UNSPEC {
+        return Err(EAFNOSUPPORT);
+    }
+    let scope = match read(name, 24) {
+        Some(scope) if is_link_local(addr) => u32::from_ne_bytes(scope),
+        _ => 0,
+    };
+    Ok(Destination {
+        addr,
+        flow: read(name, 4).ok_or(EINVAL)?,
+        scope,
+    })
 }
 
 impl Family for V6 {
@@ -162,6 +188,26 @@ impl Family for V6 {
             return Err(EINVAL);
         }
         Ok(())
+    }
+
+    fn send(net: &Net, sk: &SocketOf<Self>, message: &mut Message, len: usize) -> Result {
+        if message.flags() & flags::OOB != 0 {
+            return Err(EOPNOTSUPP);
+        }
+        let to = match message.name() {
+            Some(name) => Some(destination(name)?),
+            None => None,
+        };
+        // CAST: Four bytes.
+        sk.send_v6(net, to.as_ref(), CONTROL_PREFIX.len() as u8, message, len)
+    }
+
+    const ERROR_QUEUE: bool = true;
+
+    fn sender(header: &[u8], ingress: u32) -> Option<[u8; 32]> {
+        let addr = read(header, 8)?;
+        let scope = if is_link_local(addr) { ingress } else { 0 };
+        Some(Self::emit(addr, [0; 4], scope, 0))
     }
 
     fn name(sk: &SocketOf<Self>, peer: bool) -> Result<[u8; 32]> {

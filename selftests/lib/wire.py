@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import itertools
 import os
+import pathlib
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST = 0, 1, 2, 3
 _SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
 _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 _SO_RCVBUFFORCE = 33
+_BACKLOG = pathlib.Path("/proc/sys/net/core/netdev_max_backlog")
 
 IP_MF, IP_DF = 0x2000, 0x4000
 
@@ -267,6 +269,9 @@ class Wire:
     def __init__(self, mtu: int = 1500) -> None:
         self._cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(self._cpus)})
+        # what leaves a reorder queue at once must not be lost behind it
+        self._backlog = _BACKLOG.read_text()
+        _BACKLOG.write_text("5000")
         self.a = NetNS("a")
         self.b = NetNS("b")
         self.b.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
@@ -288,6 +293,7 @@ class Wire:
     def close(self) -> None:
         self.a.close()
         self.b.close()
+        _BACKLOG.write_text(self._backlog)
         os.sched_setaffinity(0, self._cpus)
 
     @property
@@ -426,7 +432,11 @@ class Wire:
         """The block changes these counters, by these amounts, and no others."""
         before = self.counters()
         yield
-        assert self.changes(before) == merge(*expected)
+        changes, wanted = self.changes(before), merge(*expected)
+        wrong = [f"{name}: {changes.get(name, 0):+}, expected {wanted.get(name, 0):+}"
+                 for name in sorted(changes.keys() | wanted.keys())
+                 if changes.get(name, 0) != wanted.get(name, 0)]
+        assert not wrong, "counters:\n" + "\n".join(wrong)
 
 
 _DEVICE_COLUMNS = ((0, "rx_bytes"), (1, "rx_packets"), (2, "rx_errors"), (3, "rx_dropped"),
@@ -465,9 +475,10 @@ def merge(*parts: dict[str, int]) -> dict[str, int]:
 def queued(sock: socket.socket) -> list[bytes]:
     """The datagrams that wait on a socket."""
     out = []
+    sock.settimeout(0)
     while True:
         try:
-            out.append(sock.recv(1 << 16, socket.MSG_DONTWAIT))
+            out.append(sock.recv(1 << 16))
         except BlockingIOError:
             return out
 

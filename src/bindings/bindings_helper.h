@@ -15,3 +15,5 @@ static const unsigned int L2TP_CONST_KERNEL_HZ = HZ;
 static const size_t L2TP_CONST_NETDEV_PRIV_OFFSET = offsetof(struct net_device, priv);
 static const int L2TP_CONST_IP_TUNNEL_RECURSION_LIMIT = IP_TUNNEL_RECURSION_LIMIT;
 static const size_t L2TP_CONST_NLMSG_DEFAULT_SIZE = NLMSG_DEFAULT_SIZE;
+static const unsigned int L2TP_CONST_SIOCINQ = SIOCINQ;
+static const unsigned int L2TP_CONST_SIOCOUTQ = SIOCOUTQ;

@@ -48,6 +48,8 @@
 #include <net/udp_tunnel.h>
 #include <net/xfrm.h>
 
+#include <asm/ioctls.h>
+
 #define HELPER(name) l2tp_helper_##name
 
 #include "helpers/genetlink.c"

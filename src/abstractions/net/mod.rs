@@ -2,6 +2,9 @@
 
 //! Networking.
 
+pub mod datagram;
+#[cfg(CONFIG_IPV6)]
+pub mod datagram6;
 pub mod genetlink;
 pub mod net_namespace;
 pub mod netdevice;

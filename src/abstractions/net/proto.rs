@@ -21,6 +21,7 @@
 //! [`include/linux/net.h`](srctree/include/linux/net.h)
 
 use super::{
+    datagram::Message,
     net_namespace::Net,
     protocol::{
         Domain,
@@ -59,6 +60,12 @@ use kernel::{
     types::Opaque, //
 };
 
+/// The request number of the `ioctl` for how many bytes were sent, but have not left yet.
+pub const SIOCOUTQ: u32 = bindings::SIOCOUTQ;
+
+/// The request number of the `ioctl` for the length of the next datagram.
+pub const SIOCINQ: u32 = bindings::SIOCINQ;
+
 /// A protocol and its sockets.
 ///
 /// The methods are called in process context, by tasks that use a socket at the same time as others
@@ -94,6 +101,12 @@ pub trait Proto: Sized + 'static {
 
     /// `ioctl`s that yield a number. `ENOIOCTLCMD` leaves a request to the family.
     fn ioctl(sk: &Socket<Self>, request: u32) -> Result<i32>;
+
+    /// `sendmsg` of `len` bytes.
+    fn send(net: &Net, sk: &Socket<Self>, message: &mut Message, len: usize) -> Result;
+
+    /// `recvmsg` into `len` bytes. Returns how many bytes there are.
+    fn receive(sk: &Socket<Self>, message: &mut Message, len: usize, flags: u32) -> Result<usize>;
 
     /// The last user has closed the socket; packets may still come in.
     fn close(net: &Net, sk: &Socket<Self>);
@@ -579,6 +592,41 @@ unsafe extern "C" fn ioctl<P: Proto>(sk: *mut bindings::sock, request: i32, arg:
 
 /// # Safety
 ///
+/// For `struct proto`: `sk` must be an open socket of `P`, and `msg` a message with `len` bytes.
+unsafe extern "C" fn sendmsg<P: Proto>(
+    sk: *mut bindings::sock,
+    msg: *mut bindings::msghdr,
+    len: usize,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: By the safety requirement.
+        let ((net, sk), message) = unsafe { (open::<P>(sk), Message::from_raw(msg)) };
+        P::send(net, sk, message, len)?;
+        Ok(i32::try_from(len)?)
+    })
+}
+
+/// # Safety
+///
+/// For `struct proto`: `sk` must be an open socket of `P`, and `msg` a message with room for `len`
+/// bytes, and for an address if it has a name.
+unsafe extern "C" fn recvmsg<P: Proto>(
+    sk: *mut bindings::sock,
+    msg: *mut bindings::msghdr,
+    len: usize,
+    flags: i32,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: By the safety requirement.
+        let ((_, sk), message) = unsafe { (open::<P>(sk), Message::from_raw(msg)) };
+        // CAST: Flags are a bit pattern.
+        let len = P::receive(sk, message, len, flags as u32)?;
+        Ok(i32::try_from(len)?)
+    })
+}
+
+/// # Safety
+///
 /// For `struct proto_ops`: `socket` must be an open socket of `P`, and `address` have room for the
 /// longest of addresses.
 unsafe extern "C" fn getname<P: Proto>(
@@ -629,6 +677,8 @@ impl Objects {
         proto.connect = Some(connect::<P>);
         proto.disconnect = Some(disconnect::<P>);
         proto.ioctl = Some(ioctl::<P>);
+        proto.sendmsg = Some(sendmsg::<P>);
+        proto.recvmsg = Some(recvmsg::<P>);
         proto.hash = Some(hash);
         proto.unhash = Some(unhash);
         // CAST: Sizes of C structures fit, here and below.
@@ -673,8 +723,8 @@ impl Objects {
             shutdown: Some(bindings::inet_shutdown),
             setsockopt: Some(bindings::sock_common_setsockopt),
             getsockopt: Some(bindings::sock_common_getsockopt),
-            sendmsg: Some(bindings::sock_no_sendmsg),
-            recvmsg: Some(bindings::sock_no_recvmsg),
+            sendmsg: Some(bindings::inet_sendmsg),
+            recvmsg: Some(bindings::sock_common_recvmsg),
             mmap: Some(bindings::sock_no_mmap),
             ..pin_init::zeroed()
         };

@@ -80,7 +80,8 @@ impl Packet {
     /// without options or extension headers.
     #[inline]
     pub fn ip_header(&self) -> &[u8] {
-        network_header(&self.skb)
+        // SAFETY: The packet is ours, and valid for the life of the slice.
+        unsafe { network_header(self.skb.as_ptr()) }
     }
 
     /// The device that the packet came in by. For a port of a VRF, that is the VRF.
@@ -129,24 +130,22 @@ impl DerefMut for Packet {
 }
 
 /// What lies in a row from the network header of a packet on.
+///
+/// # Safety
+///
+/// `skb` must be a valid packet whose head nobody writes to during `'a`.
 #[inline]
-pub(super) fn network_header(skb: &Skb) -> &[u8] {
+pub(super) unsafe fn network_header<'a>(skb: *const bindings::sk_buff) -> &'a [u8] {
     // SAFETY: The packet is valid; the offset is relative to `head`, as that of the end of the
     // linear part is computed here. Whoever has set a network header has done so within that part,
     // which is initialised; if not, the slice is empty.
     unsafe {
-        let raw = skb.as_ptr();
-        let head = (*raw).head;
-        let start = usize::from(
-            (*raw)
-                .__bindgen_anon_4
-                .__bindgen_anon_1
-                .as_ref()
-                .network_header,
-        );
+        let head = (*skb).head;
+        let headers = &raw const (*skb).__bindgen_anon_4;
+        let start = usize::from((*headers).__bindgen_anon_1.as_ref().network_header);
         // CAST: 32 bits fit.
-        let linear = (*raw).len.wrapping_sub((*raw).data_len) as usize;
-        let end = (*raw)
+        let linear = (*skb).len.wrapping_sub((*skb).data_len) as usize;
+        let end = (*skb)
             .data
             .addr()
             .wrapping_sub(head.addr())
@@ -166,10 +165,11 @@ unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
         // SAFETY: IP gives us a packet that came from a device, within an RCU read section; the
         // device keeps the memory of its namespace for that long.
         let net = unsafe { Net::from_raw(bindings::skb_dev_net(skb)) };
-        // INVARIANT: IP has delivered the packet just now, and has looked at its header.
         // SAFETY: IP gives the packet away.
+        let skb = unsafe { Skb::from_raw(ptr) };
+        // INVARIANT: IP has delivered the packet just now, and has looked at its header.
         let packet = Packet {
-            skb: unsafe { Skb::from_raw(ptr) },
+            skb,
             domain: H::DOMAIN,
         };
         H::receive(net, packet);

@@ -44,6 +44,12 @@ pub struct Route<'g> {
 }
 
 impl Route<'_> {
+    /// Makes the packet take this route. It must be sent within the same RCU read section.
+    pub(super) fn attach(&self, skb: &Skb) {
+        // SAFETY: The packet is valid and ours; the route is valid by the type invariant.
+        unsafe { bindings::skb_dst_set_noref(skb.as_ptr(), self.dst.as_ptr()) }
+    }
+
     /// The largest IP packet that the path takes, in bytes.
     pub fn mtu(&self) -> u32 {
         // SAFETY: By the type invariant.

@@ -70,6 +70,43 @@ struct sk_buff *HELPER(skb_peek)(const struct sk_buff_head *list)
 	return skb_peek(list);
 }
 
+void HELPER(inc_ip_out_no_routes)(struct net *net)
+{
+	IP_INC_STATS(net, IPSTATS_MIB_OUTNOROUTES);
+}
+
+void HELPER(skb_dst_set)(struct sk_buff *skb, struct dst_entry *dst)
+{
+	skb_dst_set(skb, dst);
+}
+
+void HELPER(skb_reserve)(struct sk_buff *skb, int len)
+{
+	skb_reserve(skb, len);
+}
+
+int HELPER(memcpy_from_msg)(void *data, struct msghdr *msg, int len)
+{
+	return memcpy_from_msg(data, msg, len);
+}
+
+int HELPER(skb_copy_datagram_msg)(const struct sk_buff *from, int offset, struct msghdr *msg,
+				  int size)
+{
+	return skb_copy_datagram_msg(from, offset, msg, size);
+}
+
+void HELPER(sock_recv_timestamp)(struct msghdr *msg, struct sock *sk, struct sk_buff *skb)
+{
+	sock_recv_timestamp(msg, sk, skb);
+}
+
+void HELPER(ip_cmsg_recv)(struct msghdr *msg, struct sock *sk, struct sk_buff *skb)
+{
+	if (inet_cmsg_flags(inet_sk(sk)))
+		ip_cmsg_recv(msg, skb);
+}
+
 void HELPER(__skb_queue_purge)(struct sk_buff_head *list)
 {
 	__skb_queue_purge(list);
@@ -79,6 +116,53 @@ void HELPER(__skb_queue_purge)(struct sk_buff_head *list)
 bool HELPER(inet6_sndflow)(const struct sock *sk)
 {
 	return inet6_test_bit(SNDFLOW, sk);
+}
+
+void HELPER(ip6_cmsg_recv)(struct msghdr *msg, struct sock *sk, struct sk_buff *skb)
+{
+	if (inet6_sk(sk)->rxopt.all)
+		ip6_datagram_recv_ctl(sk, msg, skb);
+}
+
+unsigned char *HELPER(skb_transport_header)(const struct sk_buff *skb)
+{
+	return skb_transport_header(skb);
+}
+
+struct ip6_flowlabel *HELPER(fl6_sock_lookup)(struct sock *sk, __be32 label)
+{
+	return fl6_sock_lookup(sk, label);
+}
+
+void HELPER(fl6_sock_release)(struct ip6_flowlabel *fl)
+{
+	fl6_sock_release(fl);
+}
+
+struct ipv6_txoptions *HELPER(txopt_get)(const struct ipv6_pinfo *np)
+{
+	return txopt_get(np);
+}
+
+void HELPER(txopt_put)(struct ipv6_txoptions *opt)
+{
+	txopt_put(opt);
+}
+
+struct ipv6_txoptions *HELPER(ipv6_fixup_options)(struct ipv6_txoptions *opt_space,
+						  struct ipv6_txoptions *opt)
+{
+	return ipv6_fixup_options(opt_space, opt);
+}
+
+void HELPER(ipcm6_init_sk)(struct ipcm6_cookie *ipc6, const struct sock *sk)
+{
+	ipcm6_init_sk(ipc6, sk);
+}
+
+void HELPER(dst_confirm_neigh)(const struct dst_entry *dst, const void *daddr)
+{
+	dst_confirm_neigh(dst, daddr);
 }
 
 int HELPER(inet6_iif)(const struct sk_buff *skb)
