@@ -144,6 +144,7 @@ def test_rounds(traffic: Flood) -> None:
     host.close()
     after = memory.objects()
     eventually(lambda: system.loaded() == references)
+    print("growth:", memory.growth(before, after))
     leaked = {name: count for name, count in memory.growth(before, after).items()
               if count > max(40, (ROUNDS - warm_up) // 2)}
     assert not leaked, leaked
@@ -208,7 +209,7 @@ def ask_all(client: L2tp, cmd: Cmd, *requests: list[bytes]) -> Callable[[], None
     return run
 
 
-SIDS = range(1, 9)
+SIDS = range(1, 7)
 
 
 @pytest.mark.parametrize("encap,family", KINDS,
@@ -219,7 +220,7 @@ def test_concurrent_deletion(ns: NetNS, encap: int, family: int) -> None:
     tid = u32(Attr.CONN_ID, 1)
     clients = [ns.client() for _ in range(5)]
     generator = random.Random(encap * 10 + family)
-    for _ in range(8):
+    for _ in range(5):
         eventually(lambda: ns.l2tp.try_tunnel(encap=encap, local=local, peer=peer).errno == 0)
         for sid in SIDS:
             eventually(lambda sid=sid: ns.l2tp.try_session(1, sid, ifname=f"d{sid}").errno == 0)
@@ -258,7 +259,7 @@ def test_concurrent_with_namespace_exit(make_ns) -> None:
     elsewhere = make_ns("elsewhere")
     settle()
     start = system.loaded()
-    for number in range(10):
+    for number in range(6):
         dying = NetNS("dying")
         for tid in (1, 2):
             dying.l2tp.tunnel(tid, encap=(number + tid) % 2, sport=5000 + tid)
@@ -318,13 +319,15 @@ def test_killed_owner(traffic: Flood, make_ns) -> None:
             finally:
                 os._exit(1)
         os.close(writer)
-        assert os.read(reader, 10) == b"ready"
-        os.close(reader)
-        for sid in flood.SESSIONS:
-            flood.use(host, f"wire{sid}")
-        eventually(lambda: host.l2tp.tunnel_stats()[Stat.RX_PACKETS] > 0)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        try:
+            assert os.read(reader, 10) == b"ready"
+            for sid in flood.SESSIONS:
+                flood.use(host, f"wire{sid}")
+            eventually(lambda: host.l2tp.tunnel_stats()[Stat.RX_PACKETS] > 0)
+        finally:
+            os.close(reader)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         eventually(lambda: not host.l2tp.has_tunnel(1))
         eventually(lambda: host.links() == ["eth0", "lo"])
 
@@ -332,7 +335,7 @@ def test_killed_owner(traffic: Flood, make_ns) -> None:
 def test_churn_of_names_and_ids(ns: NetNS) -> None:
     """One name and one id, created and deleted as fast as it goes."""
     ns.l2tp.tunnel()
-    for number in range(100):
+    for number in range(50):
         eventually(lambda: done(ns.l2tp.try_session(1, 7, number, ifname="same")))
         assert ns.l2tp.get_session(1, 7)[Attr.PEER_SESSION_ID] == number
         ns.l2tp.del_session(1, 7)

@@ -84,6 +84,9 @@ def send_for_ever() -> None:
     raw4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, uapi.IPPROTO_L2TP)
     raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, uapi.IPPROTO_L2TP)
     plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for sock in (udp4, udp6, raw4, raw6, plain):
+        # nobody reads what comes back: do not let it pile up and look like a leak
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     udp6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     udp4.bind(("0.0.0.0", FAR_PORT))
     udp6.bind(("::", FAR_PORT))

@@ -20,9 +20,9 @@ def objects() -> dict[str, int]:
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
     for _ in range(2):
         time.sleep(0.2)  # deferred frees; there is no condition to wait for
-        for cache in Path("/sys/kernel/slab").iterdir():
-            shrink = cache / "shrink"
-            if shrink.exists() and INTERESTING.search(cache.name):
+        for name in system.slabs():
+            shrink = Path("/sys/kernel/slab", name, "shrink")
+            if INTERESTING.search(name) and shrink.exists():
                 shrink.write_text("1")
     counts: dict[str, int] = {}
     for name, count in system.slabs().items():
