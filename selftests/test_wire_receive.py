@@ -492,6 +492,31 @@ def test_paged_buffers(ends: Ends, wire: Wire, tunnel: str) -> None:
 
 
 @pytest.mark.parametrize("tunnel", TUNNELS)
+def test_cloned_buffers(ends: Ends, wire: Wire, tunnel: str) -> None:
+    """A capture on the underlying device has clones of all packets: they stay as they are."""
+    counts, packets = [], []
+    with collecting(wire, counts), wire.copies("eth0") as copies:
+        for session in (ends.session(tunnel, 8, L2Spec.DEFAULT),
+                        ends.session(tunnel, 0, L2Spec.NONE)):
+            part = session.path.fragments(session.packet(INNER), 8, 0x4001)
+            sent = [session.packet(INNER), session.packet(INNER[:13]), *part]
+            if session.peer_cookie:
+                sent.append(replace(session, peer_cookie=b"notright").packet(INNER))
+                counts.append(session.counts(RX_COOKIE_DISCARDS=1, RX_ERRORS=1))
+            wire.inject(*sent)
+            assert wire.delivered() == [(session.ifname, INNER)] * 2
+            counts += [session.received(INNER, INNER),
+                       session.received(INNER[:13], device=False)]
+            packets += sent
+        if session.path.encap == Encap.UDP:
+            packets.append(session.path.incoming(session.header(flags=0xc803) + INNER))
+            wire.inject(packets[-1])
+            wire.devices()
+            assert ends.passed_up(tunnel) == [session.header(flags=0xc803) + INNER]
+    assert [copy[14:] for copy in copies if copy[12:14] != b"\x88\xb5"] == packets
+
+
+@pytest.mark.parametrize("tunnel", TUNNELS)
 def test_trailing_bytes(ends: Ends, wire: Wire, tunnel: str) -> None:
     """What follows the IP packet, or the datagram within it, belongs to nobody."""
     session = ends.session(tunnel, 4, L2Spec.DEFAULT)

@@ -10,7 +10,8 @@ import pytest
 
 from lib import attrs as nla
 from lib.uapi import Attr, Encap, L2Spec
-from lib.wire import (IP_DF, Path, Session, Wire, frame, merge, pattern, reassemble4, reassemble6)
+from lib.wire import (IP_DF, Path, Session, Wire, checksum, frame, merge, packed, pattern,
+                      reassemble4, reassemble6)
 
 COOKIES = [pattern(length, 5) for length in range(9)]
 L2SPECS = (L2Spec.NONE, L2Spec.DEFAULT)
@@ -150,6 +151,43 @@ def test_checksum_of_all_ones(ends: Ends) -> None:
         inner = plain[:-2] + struct.pack("!H", check)
         assert session.path.datagram(session.sent(inner))[6:8] == b"\xff\xff"
         sends(ends, session, inner)
+
+
+@pytest.mark.parametrize("tunnel", ["udp4-checksum", "udp6"])
+def test_checksum_left_to_the_device(ends: Ends, tunnel: str) -> None:
+    """3.6: the field then holds the sum over the pseudo header; but fragments need the real one."""
+    session = ends.session(tunnel, COOKIES[8], L2Spec.DEFAULT)
+    path, wire = session.path, ends.wire
+    inner, large = frame(pattern(60)), frame(pattern(3000))
+    wire.a.set_mtu(session.ifname, 4000)
+    wire.checksum_offload(True)
+    try:
+        wire.transmit(session.ifname, inner)
+        (packet,) = wire.packets(partial=True)
+        wire.transmit(session.ifname, large)
+        fragments = wire.packets()
+    finally:
+        wire.checksum_offload(False)
+    length = len(path.datagram(session.sent(inner)))
+    pseudo = packed(path.a) + packed(path.b) + struct.pack("!II", length, 17)
+    partial = struct.pack("!H", ~checksum(pseudo) & 0xffff)
+    at = path.outer_len - 2
+    ident = struct.unpack("!H", packet[4:6])[0] if path.family == 4 else 0
+    whole = path.outgoing(session.sent(inner), ident)
+    assert packet == whole[:at] + partial + whole[at + 2:]
+    reassemble = reassemble4 if path.family == 4 else reassemble6
+    same_packet(reassemble(fragments), path, session.sent(large))
+
+
+@pytest.mark.parametrize("tunnel", FULL)
+def test_shared_buffers(ends: Ends, tunnel: str) -> None:
+    """A capture on the device shares the frame's buffer: it stays as it is."""
+    session = ends.session(tunnel, COOKIES[8], L2Spec.DEFAULT)
+    inners = [frame(pattern(length, length)) for length in (0, 60, 1000)]
+    with ends.wire.copies(session.ifname) as copies:
+        for inner in inners:
+            sends(ends, session, inner)
+    assert copies == inners
 
 
 @pytest.mark.parametrize("family,tunnel", [(4, "fd4"), (6, "fd6")])

@@ -27,8 +27,8 @@ from lib.uapi import Attr, Cmd, Encap, L2Spec, Stat
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, ETH_P_TEST = 3, 0x0800, 0x86dd, 0x88b5
 PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST = 0, 1, 2, 3
 _SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
-_TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
-_SO_RCVBUFFORCE = 33
+_TP_STATUS_CSUMNOTREADY, _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 0x08, 0x10, 0x40
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _BACKLOG = pathlib.Path("/proc/sys/net/core/netdev_max_backlog")
 
 IP_MF, IP_DF = 0x2000, 0x4000
@@ -250,6 +250,7 @@ class Captured:
     ifname: str
     data: bytes
     kind: int
+    partial: bool  # the device is to complete the checksum
 
 
 class Wire:
@@ -277,13 +278,14 @@ class Wire:
         netns.veth(self.a, "eth0", self.b, "eth0")
         for ns, mac in ((self.a, self.MAC_A), (self.b, self.MAC_B)):
             ns.rtnl.set(ns.link("eth0").index, nla.raw(1, mac), nla.u32(4, mtu))
-        self._no_checksum_offload()
+        self.checksum_offload(False)
         self.a.addr("eth0", f"{self.A4}/24", f"{self.A6}/64")
         # our l2tpeth devices must not talk on their own
         self.a.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
         for address in (self.B4, self.B6):
             self._neighbour(address)
         self._tap_a = self._tap(self.a)
+        self._see_marks_only(self._tap_a)
         self._tap_b = self._tap(self.b)
         self._paged: socket.socket | None = None
         self._marks = itertools.count(1)
@@ -298,9 +300,9 @@ class Wire:
     def l2tp(self):
         return self.a.l2tp
 
-    def _no_checksum_offload(self) -> None:
-        """Checksums complete in the frames that the far end sees."""
-        value = ctypes.create_string_buffer(struct.pack("=II", 0x17, 0))  # ETHTOOL_STXCSUM
+    def checksum_offload(self, on: bool) -> None:
+        """Off: checksums are complete in the frames that the far end sees."""
+        value = ctypes.create_string_buffer(struct.pack("=II", 0x17, on))  # ETHTOOL_STXCSUM
         request = struct.pack("=16sQ16x", b"eth0", ctypes.addressof(value))
         fcntl.ioctl(self.a.socket(), 0x8946, request)  # SIOCETHTOOL
 
@@ -320,18 +322,46 @@ class Wire:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         return sock
 
+    def _see_marks_only(self, tap: socket.socket) -> None:
+        """Of what comes in at our end's eth0.  A capture makes the kernel clone the buffer, which
+        must be the exception: see copies()."""
+        program = b"".join(struct.pack("=HBBI", *code) for code in (
+            (0x20, 0, 0, 0xfffff000 + 8),  # A = interface index
+            (0x15, 0, 2, self.a.link("eth0").index),
+            (0x28, 0, 0, 12),  # A = ethertype
+            (0x15, 0, 1, ETH_P_TEST),
+            (0x06, 0, 0, 1 << 18),
+            (0x06, 0, 0, 0)))
+        code = ctypes.create_string_buffer(program)
+        tap.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER,
+                       struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code)))
+
     # --- sending and capturing
+
+    @contextmanager
+    def copies(self, ifname: str) -> Iterator[list[bytes]]:
+        """All frames on one of our end's interfaces, both ways.  As long as the block runs, each
+        buffer that the module gets has a clone, whose contents it must not touch."""
+        tap = self.a.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+        tap.bind((ifname, ETH_P_ALL))
+        out: list[bytes] = []
+        yield out
+        out += queued(tap)
+        tap.close()
 
     def _read(self, tap: socket.socket) -> Captured:
         data, ancillary, flags, address = tap.recvmsg(1 << 17, 64)
         assert not flags & socket.MSG_TRUNC
+        partial = False
         for level, kind, aux in ancillary:
             if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
                 status, _, _, _, _, tci, tpid = struct.unpack("=IIIHHHH", aux[:20])
+                partial = bool(status & _TP_STATUS_CSUMNOTREADY)
                 if status & _TP_STATUS_VLAN_VALID:  # put back what the stack took out
                     assert status & _TP_STATUS_VLAN_TPID_VALID
                     data = data[:12] + struct.pack("!HH", tpid, tci) + data[12:]
-        return Captured(address[0], data, address[2])
+        return Captured(address[0], data, address[2], partial)
 
     def _settle(self, sender: socket.socket, tap: socket.socket, dst: bytes) -> list[Captured]:
         """Everything captured up to a mark that follows whatever was caused before.
@@ -384,7 +414,7 @@ class Wire:
         for data in frames:
             self._tap_a.sendto(data, (ifname, 0))
 
-    def packets(self) -> list[bytes]:
+    def packets(self, partial: bool = False) -> list[bytes]:
         """The IP packets our end has sent to the far one since the last call."""
         pairs = {(packed(self.A4), packed(self.B4)), (packed(self.A6), packed(self.B6))}
         out = []
@@ -394,7 +424,7 @@ class Wire:
             ends = ((data[12:16], data[16:20]) if kind == ETH_P_IP else
                     (data[8:24], data[24:40]) if kind == ETH_P_IPV6 else None)
             if ends in pairs:
-                assert seen.data[:12] == self.MAC_B + self.MAC_A
+                assert seen.data[:12] == self.MAC_B + self.MAC_A and seen.partial == partial
                 out.append(data)
         return out
 
