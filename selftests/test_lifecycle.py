@@ -118,6 +118,8 @@ def test_rounds(traffic: Flood) -> None:
     """Every ending with every kind of tunnel; every fifth round the whole namespace dies with
     everything in it, and four times on the way the module is unloaded and loaded again."""
     settle()
+    system.unload()
+    system.load()
     references = system.loaded()
     reload_every = max(1, ROUNDS // 4)
     warm_up = min(20, ROUNDS // 4)

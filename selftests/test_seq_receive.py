@@ -184,7 +184,8 @@ def test_window_with_reordering(patient: Peer) -> None:
     receives(patient, [0], [0])
     receives(patient, [0, WINDOW + 1, TOP], [], patient.dropped(errors=3))
     receives(patient, [WINDOW - 1, 1], [1], patient.dropped(oos=1))  # the first waits
-    receives(patient, [1, WINDOW + 1], [], patient.dropped(errors=2))
+    receives(patient, [1, WINDOW + 2, TOP], [], patient.dropped(errors=3))
+    receives(patient, [WINDOW + 1], [])  # waits behind the other one
 
 
 @pytest.mark.parametrize("first", [1, 1000, WINDOW - 1])
@@ -304,18 +305,19 @@ def test_expiry_of_several(wire: Wire, tunnel: str) -> None:
 @pytest.mark.only("rust", "SEQ-TIMER: C waits for further traffic")
 def test_next_frame_is_delivered_when_the_one_before_expires(wire: Wire) -> None:
     """The 9 arrives late enough to live on when the 2 expires; it goes out by the timer alone."""
-    for _ in range(5):  # unless the machine was too slow for that
-        peer = Peer(wire, "udp", lns_mode=1, recv_timeout=1000)
+    for _ in range(5):  # a slow machine may let both expire together, or the 9 come too late
+        peer = Peer(wire, "udp", lns_mode=1, recv_timeout=1500)
         assert peer.send(0, 2) == [0]
-        time.sleep(0.4)
+        time.sleep(0.5)
         before = wire.counters()
-        assert peer.send(9) == []
+        if peer.send(9) == [9]:
+            continue
         eventually(lambda: wire.changes(before))
         if wire.changes(before) == merge(peer.got(1), peer.dropped(1)):
             assert peer.delivered() == [9]
             receives(peer, [10], [10])
             return
-    raise AssertionError("the 9 was never delivered")
+    raise AssertionError("the 9 was never delivered by the timer")
 
 
 def test_twin_of_a_waiting_frame(wire: Wire) -> None:

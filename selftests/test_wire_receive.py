@@ -37,6 +37,7 @@ class Ends:
 
     def __init__(self) -> None:
         self.wire = Wire(mtu=9000)
+        self._fresh = 100
         self.sockets: dict[str, socket.socket] = {}
         self.sessions: dict[str, list[Session]] = {}
         number = 0
@@ -59,6 +60,11 @@ class Ends:
             if len(session.peer_cookie) == cookie_len and session.l2spec == l2spec:
                 return session
         raise LookupError((tunnel, cookie_len, l2spec))
+
+    def fresh(self, family: int) -> tuple[int, Path]:
+        """A tunnel id and ports that no test has used."""
+        self._fresh += 1
+        return self._fresh, Path(family, Encap.UDP, 5000 + self._fresh, 6000 + self._fresh)
 
     def passed_up(self, tunnel: str) -> list[bytes]:
         return queued(self.sockets[tunnel])
@@ -290,11 +296,16 @@ def test_other_versions(ends: Ends, tunnel: str) -> None:
 
 def test_any_tunnel_takes_any_session(ends: Ends, wire: Wire) -> None:
     """1.7.2-1.7.4: neither encapsulation nor addresses nor the socket are looked at."""
-    for name in TUNNELS:
-        for session in (ends.session(name, 0, L2Spec.NONE), ends.session(name, 8, L2Spec.DEFAULT)):
-            for _, path in TUNNELS.values():
-                other = session.over(path)
-                delivers(ends, other, other.packet(INNER))
+    counts = []
+    with collecting(wire, counts):
+        for name in TUNNELS:
+            for session in (ends.session(name, 0, L2Spec.NONE),
+                            ends.session(name, 8, L2Spec.DEFAULT)):
+                met = [session.over(path) for _, path in TUNNELS.values()]
+                wire.inject(*(other.packet(INNER) for other in met))
+                assert wire.delivered() == [(session.ifname, INNER)] * len(met)
+                counts += [other.received(INNER) for other in met]
+    ends.nothing_passed_up()
 
 
 def test_other_versions_and_tunnels(ends: Ends) -> None:
@@ -322,15 +333,15 @@ def test_deleted_session(ends: Ends, wire: Wire) -> None:
 
 def test_deleted_tunnel(ends: Ends, wire: Wire) -> None:
     """Its socket is an ordinary one again, even for data of sessions of other tunnels."""
-    path = Path(4, Encap.UDP, 5040, 6040)
+    tid, path = ends.fresh(4)
     sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
-    wire.l2tp.tunnel(40, 140, fd=sock.fileno())
-    session = Session(40, 0x4000, path, "t40").create(wire)
+    wire.l2tp.tunnel(tid, tid, fd=sock.fileno())
+    session = Session(tid, 0x4000, path, "gone").create(wire)
     other = ends.session("udp4", 4, L2Spec.DEFAULT).over(path)
     delivers(ends, session, session.packet(INNER))
     delivers(ends, other, other.packet(INNER))
-    wire.l2tp.del_tunnel(40)
-    eventually(lambda: wire.a.index("t40") is None)
+    wire.l2tp.del_tunnel(tid)
+    eventually(lambda: wire.a.index("gone") is None)
     eventually(lambda: sock.getsockopt(17, 100) == 0)
     vanishes(ends, session.packet(INNER), other.packet(INNER))
     assert queued(sock) == [session.header() + INNER, other.header() + INNER]
@@ -339,10 +350,9 @@ def test_deleted_tunnel(ends: Ends, wire: Wire) -> None:
 # --- 3.4: one id in several UDP tunnels
 
 def test_shared_session_id(ends: Ends, wire: Wire) -> None:
-    paths = {50: Path(4, Encap.UDP, 5050, 6050), 51: Path(4, Encap.UDP, 5051, 6051),
-             52: Path(6, Encap.UDP, 5052, 6052)}
+    paths = dict(ends.fresh(family) for family in (4, 4, 6))
     for tid, path in paths.items():
-        wire.l2tp.tunnel(tid, tid + 100, local=path.a, peer=path.b, sport=path.sport,
+        wire.l2tp.tunnel(tid, tid, local=path.a, peer=path.b, sport=path.sport,
                          dport=path.dport)
     mine, yours, theirs = (Session(tid, 0x5000, path, f"s{tid}", peer_cookie=b"ABCD")
                            for tid, path in paths.items())
@@ -381,7 +391,6 @@ def test_shared_session_id(ends: Ends, wire: Wire) -> None:
     delivers(ends, udp4, udp4.packet(INNER))
     for tid in paths:
         wire.l2tp.del_tunnel(tid)
-    eventually(lambda: wire.a.index("s50") is None)
 
 
 # --- 1.9.3, 5.4: the device's part
@@ -522,19 +531,19 @@ def test_wrong_checksum(ends: Ends, wire: Wire, tunnel: str) -> None:
     ("kernel4", True), ("kernel4-checksum", True), ("kernel6", False), ("kernel6-zero-rx", True),
     ("kernel6-zero-tx", False), ("fd4", True), ("fd6", False), ("fd6-zero-rx", True)])
 def test_no_checksum(ends: Ends, wire: Wire, name: str, accepted: bool) -> None:
-    path = Path(6 if "6" in name else 4, Encap.UDP, 5060, 6060)
+    tid, path = ends.fresh(6 if "6" in name else 4)
     if name.startswith("fd"):
         sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
         if name.endswith("rx"):
             sock.setsockopt(17, 102, 1)  # UDP_NO_CHECK6_RX
-        wire.l2tp.tunnel(60, 160, fd=sock.fileno())
+        wire.l2tp.tunnel(tid, tid, fd=sock.fileno())
     else:
         extra = {"kernel4-checksum": (nla.u8(Attr.UDP_CSUM, 1),),
                  "kernel6-zero-rx": (nla.flag(Attr.UDP_ZERO_CSUM6_RX),),
                  "kernel6-zero-tx": (nla.flag(Attr.UDP_ZERO_CSUM6_TX),)}.get(name, ())
-        wire.l2tp.tunnel(60, 160, local=path.a, peer=path.b, sport=path.sport, dport=path.dport,
+        wire.l2tp.tunnel(tid, tid, local=path.a, peer=path.b, sport=path.sport, dport=path.dport,
                          extra=extra)
-    session = Session(60, 0x6000, path, "z60").create(wire)
+    session = Session(tid, 0x600000 + tid, path, f"z{tid}").create(wire)
     delivers(ends, session, session.packet(INNER))
     without = path.incoming(session.header() + INNER, check=0)
     wrong = path.incoming(session.header() + INNER, check=0x1234)
@@ -543,14 +552,7 @@ def test_no_checksum(ends: Ends, wire: Wire, name: str, accepted: bool) -> None:
         delivers(ends, session, without)
     else:
         vanishes(ends, without)
-    if name.startswith("fd"):
-        sock.close()
-    else:
-        wire.l2tp.del_tunnel(60)
-    eventually(lambda: not wire.l2tp.has_tunnel(60) and wire.a.index("z60") is None)
-    if not name.startswith("fd"):
-        # the port is free again
-        eventually(lambda: f":{path.sport:04X} " not in wire.a.read("udp") + wire.a.read("udp6"))
+    wire.l2tp.del_tunnel(tid)
 
 
 # --- control messages over IP
@@ -599,15 +601,15 @@ def test_control_for_a_socket_of_the_kernel(ends: Ends, tunnel: str) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_v2_tunnel_without_sessions(ends: Ends, wire: Wire, family: int) -> None:
     """1.7 rows 1-4: all that an xl2tpd gets from its socket, and v3 data as everywhere."""
-    path = Path(family, Encap.UDP, 5070, 6070)
+    tid, path = ends.fresh(family)
     sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
-    wire.l2tp.tunnel(70, 170, version=2, fd=sock.fileno())
-    sent = [b"", b"\0", struct.pack("!HHHHHH", 0xc802, 12, 70, 0, 0, 0),
+    wire.l2tp.tunnel(tid, tid, version=2, fd=sock.fileno())
+    sent = [b"", b"\0", struct.pack("!HHHHHH", 0xc802, 12, tid, 0, 0, 0),
             struct.pack("!HHHHHH", 0xc802, 12, 0, 0, 0, 0),
-            struct.pack("!HHHHHH", 0xc802, 40, 70, 1, 3, 2) + pattern(28)]
+            struct.pack("!HHHHHH", 0xc802, 40, tid, 1, 3, 2) + pattern(28)]
     for flags in (0x0002, 0x0802, 0x0102, 0x4002, 0x0202, 0x7ff2):
         length = struct.pack("!H", 99) if flags & 0x4000 else b""
-        for ids in ((70, 1), (70, 0), (0, 0), (0xffff, 0xffff)):
+        for ids in ((tid, 1), (tid, 0), (0, 0), (0xffff, 0xffff)):
             sent.append(struct.pack("!H", flags) + length + struct.pack("!HH", *ids)
                         + b"\xff\x03\0\x21" + pattern(30))
     sent += [data_header(Encap.UDP, UNKNOWN) + INNER, frame(pattern(1400))]
@@ -615,29 +617,27 @@ def test_v2_tunnel_without_sessions(ends: Ends, wire: Wire, family: int) -> None
     assert queued(sock) == sent
     session = ends.session("udp4", 4, L2Spec.DEFAULT).over(path)
     delivers(ends, session, session.packet(INNER))
-    sock.close()
-    eventually(lambda: not wire.l2tp.has_tunnel(70))
+    wire.l2tp.del_tunnel(tid)
 
 
 # --- unmanaged tunnels
 
 def test_kernel_socket_collects_nothing(ends: Ends, wire: Wire) -> None:
     """UNREAD: nobody reads a kernel socket, so what would be passed up to it must not stay."""
-    path = Path(4, Encap.UDP, 5080, 6080)
-    wire.l2tp.tunnel(80, 180, local=path.a, peer=path.b, sport=path.sport, dport=path.dport)
-    session = Session(80, 0x8000, path, "k80").create(wire)
+    tid, path = ends.fresh(4)
+    wire.l2tp.tunnel(tid, tid, local=path.a, peer=path.b, sport=path.sport, dport=path.dport)
+    session = Session(tid, 0x8000, path, "kernel").create(wire)
     unknown = path.incoming(data_header(Encap.UDP, UNKNOWN) + INNER)
     invalid = path.incoming(session.header(flags=4) + INNER)
-    control_packet = path.incoming(session.header(flags=0xc803) + INNER)
-    with wire.counting(tunnel_counts(80, RX_INVALID=1)):
-        wire.inject(unknown, invalid, control_packet, path.incoming(b"short"))
+    from_peer = path.incoming(session.header(flags=0xc803) + INNER)
+    with wire.counting(tunnel_counts(tid, RX_INVALID=1)):
+        wire.inject(unknown, invalid, from_peer, path.incoming(b"short"))
         assert wire.delivered() == [] and wire.packets() == []
     (line,) = [line for line in wire.a.read("udp").splitlines() if f":{path.sport:04X} " in line]
     waiting = int(line.split()[4].split(":")[1], 16)
     assert (waiting > 0) == expect("UNREAD", c=True, rust=False)
     delivers(ends, session, session.packet(INNER))
-    wire.l2tp.del_tunnel(80)
-    eventually(lambda: wire.a.index("k80") is None)
+    wire.l2tp.del_tunnel(tid)
 
 
 # --- 3.7: ICMP errors on managed sockets
@@ -669,14 +669,13 @@ ICMP6 = [(1, 4, 0, errno.ECONNREFUSED), (1, 1, 0, errno.EACCES), (4, 0, 0, errno
 @pytest.mark.parametrize("family", [4, 6])
 def test_icmp_errors(ends: Ends, wire: Wire, family: int, recverr: int) -> None:
     """Hard or soft, caused by data or by control, with the error queue if it is wanted."""
-    number = 90 + family + recverr * 2
-    path = Path(family, Encap.UDP, 5000 + number, 6000 + number)
+    tid, path = ends.fresh(family)
     sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
     level, option = (0, 11) if family == 4 else (41, 25)
     sock.setsockopt(level, option, recverr)
     sock.settimeout(0)
-    wire.l2tp.tunnel(number, number + 100, fd=sock.fileno())
-    session = Session(number, number << 16, path, f"i{number}").create(wire)
+    wire.l2tp.tunnel(tid, tid, fd=sock.fileno())
+    session = Session(tid, tid << 16, path, f"i{tid}").create(wire)
     icmp, cases = (icmp4, ICMP4) if family == 4 else (icmp6, ICMP6)
     for kind, code, info, error in cases:
         for message in (session.sent(INNER), struct.pack("!HHIHH", 0xc803, 12, 1, 0, 0)):
@@ -704,8 +703,7 @@ def test_icmp_errors(ends: Ends, wire: Wire, family: int, recverr: int) -> None:
     with wire.counting(session.transmitted(INNER)):
         wire.transmit(session.ifname, INNER)
         assert len(wire.packets()) == 1
-    sock.close()
-    eventually(lambda: not wire.l2tp.has_tunnel(number))
+    wire.l2tp.del_tunnel(tid)
 
 
 def check_error_queue(sock: socket.socket, path: Path, message: bytes, error: int, kind: int,

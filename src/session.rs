@@ -217,11 +217,6 @@ impl Session {
         self.config.pw_type
     }
 
-    /// The sublayer.
-    pub fn l2spec(&self) -> L2SpecType {
-        self.config.l2spec
-    }
-
     /// What we send.
     pub fn cookie(&self) -> &Cookie {
         &self.config.cookie
@@ -483,15 +478,15 @@ impl Session {
     /// Frees the frames that wait, and sees to it that none waits any more. Counts them as errors,
     /// as C does. Sleeps.
     pub fn purge(&self) {
-        let waiting = {
-            let mut rx = self.rx.lock();
-            rx.closed = true;
-            core::mem::replace(&mut rx.waiting, SkbList::new())
-        };
-        for _ in 0..Queue::len(&waiting) {
+        let mut rx = self.rx.lock();
+        rx.closed = true;
+        let Rx {
+            receiver, waiting, ..
+        } = &mut *rx;
+        while receiver.purge(waiting).is_some() {
             self.stats.rx_errors.count();
         }
-        drop(waiting);
+        drop(rx);
         self.timer.stop();
     }
 

@@ -57,7 +57,7 @@ impl Mishaps {
 
 /// The counters as they stood at one moment, under their uapi names.
 #[derive(Clone, Copy, Default)]
-#[expect(missing_docs)]
+#[allow(missing_docs)]
 pub struct Snapshot {
     pub tx_packets: u64,
     pub tx_bytes: u64,

@@ -122,7 +122,7 @@ struct Remains {
 pub struct Tunnel {
     config: TunnelConfig,
     peer_tunnel_id: Atomic<u32>,
-    /// The caller's file descriptor, or -1.
+    /// The caller's file descriptor, or -1. For information: it may mean another file by now.
     fd: i32,
     sock: ARef<Sock>,
     /// Set when the tunnel leaves the tables.
@@ -184,12 +184,6 @@ impl Tunnel {
     /// The peer's id.
     pub fn peer_tunnel_id(&self) -> TunnelId {
         TunnelId::new(self.peer_tunnel_id.load(Relaxed))
-    }
-
-    /// The file descriptor that a managed tunnel was made from; -1 for an unmanaged tunnel. For
-    /// information only: it may have been closed, or mean another file by now.
-    pub fn fd(&self) -> i32 {
-        self.fd
     }
 
     /// The socket.
@@ -317,8 +311,9 @@ pub fn finish_all<T: AsRef<Tunnel>>(tunnels: &[T]) {
         }
     });
     for tunnel in tunnels {
-        let remains = core::mem::take(&mut *tunnel.as_ref().remains.lock());
-        drop(remains);
+        let Remains { sessions, socket } = core::mem::take(&mut *tunnel.as_ref().remains.lock());
+        drop(sessions);
+        drop(socket);
     }
 }
 

@@ -16,7 +16,7 @@ macro_rules! numbers {
         ::kernel::macros::paste! {
             $(
                 // CAST: The enumerators are small.
-                #[expect(missing_docs)]
+                #[allow(missing_docs)]
                 pub const $name: $type = bindings::[<$prefix $name>] as $type;
             )*
         }

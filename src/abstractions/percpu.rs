@@ -73,8 +73,8 @@ impl<const N: usize> Counters<N> {
     pub fn add<const I: usize>(&self, bytes: usize, _bh: &bottom_half::Guard) {
         const { assert!(I < N) };
         // SAFETY: By the type invariant the pointer is per-CPU memory for a `Slot`.
-        let slot: *mut Slot<N> =
-            unsafe { bindings::this_cpu_ptr(self.slots.as_ptr().cast()) }.cast();
+        let slot = unsafe { bindings::this_cpu_ptr(self.slots.as_ptr().cast()) };
+        let slot = slot.cast::<Slot<N>>();
         // SAFETY: The slot is valid by the type invariant. The guard shows that we stay on this CPU
         // and that no softirq writes in between, so we are the only writer; readers use volatile
         // loads and the sequence count. `I` is within bounds, as asserted above.

@@ -145,10 +145,10 @@ impl<K: Key, V: Send + Sync + 'static> RcuHashTable<K, V> {
     /// Finds the value of `key`. Any context that may take the RCU read lock.
     #[inline]
     pub fn find_rcu<'a>(&'a self, key: &K, guard: &'a rcu::Guard) -> Option<&'a V> {
+        let node = self.find(key, guard)?;
         // SAFETY: By the type invariants the node stays valid until the guard is released, should
         // it be removed in the meantime.
-        self.find(key, guard)
-            .map(|node| unsafe { &node.as_ref().value })
+        Some(unsafe { &node.as_ref().value })
     }
 
     /// Inserts `entry`, or gives it back with the reason: `EEXIST` if its key is there already,
@@ -215,6 +215,9 @@ impl<K: Key, V: Send + Sync + 'static> RcuHashTable<K, V> {
     ///
     /// The caller has just taken `node` out of a table, and gives it up.
     unsafe fn free_after_grace_period(node: NonNull<Node<K, V>>) {
+        /// # Safety
+        ///
+        /// For `call_rcu` only, with the `rcu` field of a node that nobody else uses any more.
         unsafe extern "C" fn free<K: Key, V>(head: *mut bindings::callback_head) {
             // SAFETY: `head` is the `rcu` field of a node that `free_after_grace_period` gave up.
             drop(unsafe { KBox::from_raw(kernel::container_of!(head, Node<K, V>, rcu)) });
@@ -228,6 +231,9 @@ impl<K: Key, V: Send + Sync + 'static> RcuHashTable<K, V> {
 #[pinned_drop]
 impl<K: Key, V: Send + Sync + 'static> PinnedDrop for RcuHashTable<K, V> {
     fn drop(self: Pin<&mut Self>) {
+        /// # Safety
+        ///
+        /// For the table only, with each of its nodes once.
         unsafe extern "C" fn free<K: Key, V>(node: *mut c_void, _arg: *mut c_void) {
             // SAFETY: By the type invariants each element is a node that came from a `KBox`.
             drop(unsafe { KBox::from_raw(node.cast::<Node<K, V>>()) });

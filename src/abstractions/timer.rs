@@ -97,6 +97,9 @@ impl<T: Expire> Timer<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// For the timer core only, with the `timer` field of a `Timer<T>` that has expired.
     unsafe extern "C" fn callback(timer: *mut bindings::timer_list) {
         let this = Opaque::cast_from(timer.cast_const());
         // SAFETY: Each `timer_list` that has this callback is in a `Timer<T>`, which is alive, since

@@ -203,8 +203,8 @@ impl Sock {
             },
             // SAFETY: As above; the addresses are read as 16 bytes each, aligned or not.
             Endpoints::V6 { saddr, daddr } => unsafe {
-                let saddr = Aligned(saddr);
-                let daddr = Aligned(daddr);
+                let saddr = Aligned { _bytes: saddr };
+                let daddr = Aligned { _bytes: daddr };
                 bindings::udp6_set_csum(
                     self.no_check6_tx(),
                     skb.as_ptr(),
@@ -281,5 +281,8 @@ impl Sock {
     }
 }
 
+/// An address that C may read as two words.
 #[repr(align(8))]
-struct Aligned([u8; 16]);
+struct Aligned {
+    _bytes: [u8; 16],
+}

@@ -219,14 +219,6 @@ impl Skb {
         // CAST: Headers lie within the first 64 KiB of the head; C truncates alike.
         self.headers().transport_header = offset as u16;
     }
-
-    /// Says that the network header begins where the data does.
-    #[inline]
-    pub fn reset_network_header(&mut self) {
-        let offset = self.head_room();
-        // CAST: As above.
-        self.headers().network_header = offset as u16;
-    }
 }
 
 impl Drop for Skb {

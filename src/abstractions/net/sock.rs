@@ -7,10 +7,7 @@
 
 use super::net_namespace::Net;
 use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     sync::aref::{
         ARef,
@@ -119,12 +116,6 @@ impl Sock {
     pub unsafe fn net<'a>(&self) -> &'a Net {
         // SAFETY: By the safety requirement.
         unsafe { Net::from_raw(bindings::sock_net(self.as_ptr())) }
-    }
-
-    /// Whether the socket is in the namespace `net`.
-    pub fn is_in(&self, net: &Net) -> bool {
-        // SAFETY: Valid by the type invariants; only compared.
-        ptr::eq(unsafe { bindings::sock_net(self.as_ptr()) }, net.as_ptr())
     }
 
     /// `AF_INET` or `AF_INET6`.
@@ -249,12 +240,6 @@ impl Sock {
     pub fn protocol(&self) -> u16 {
         // SAFETY: Valid by the type invariants; set at creation.
         unsafe { (*self.as_ptr()).sk_protocol }
-    }
-
-    /// The socket type, `SOCK_DGRAM` and so on.
-    pub fn sock_type(&self) -> u32 {
-        // SAFETY: Valid by the type invariants; set at creation.
-        u32::from(unsafe { (*self.as_ptr()).sk_type })
     }
 
     /// Whether an IPsec policy was set on this socket.

@@ -41,6 +41,9 @@ pub trait Encap: 'static {
 
 const UDP_HLEN: usize = size_of::<bindings::udphdr>();
 
+/// # Safety
+///
+/// For UDP only, with a packet whose UDP header is linear, for a socket that is open.
 unsafe extern "C" fn encap_rcv<T: Encap>(
     sk: *mut bindings::sock,
     skb: *mut bindings::sk_buff,
@@ -72,6 +75,9 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
     }
 }
 
+/// # Safety
+///
+/// For UDP only, with a socket that is being closed.
 unsafe extern "C" fn encap_destroy<T: Encap>(sk: *mut bindings::sock) {
     // SAFETY: UDP calls this for an open socket of a living namespace.
     let sk = unsafe { Sock::from_raw(sk) };
@@ -81,6 +87,10 @@ unsafe extern "C" fn encap_destroy<T: Encap>(sk: *mut bindings::sock) {
 
 /// Reports each ICMP error to the socket, hard or soft, with `IP_RECVERR` or without: a daemon
 /// notices at once that its peer is gone. With it, the error is queued, too.
+///
+/// # Safety
+///
+/// For UDP only, with an open socket and the packet that quotes one of its own.
 unsafe extern "C" fn encap_err_rcv(
     sk: *mut bindings::sock,
     skb: *mut bindings::sk_buff,
