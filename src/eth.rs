@@ -40,7 +40,8 @@ use crate::{
             Unregistered, //
         },
         rtnetlink,
-        skbuff::Skb, //
+        skbuff::Skb,
+        sock::Sock, //
     },
     error::{
         Outcome,
@@ -206,12 +207,19 @@ fn mtu(session: &Session) -> u32 {
     let overhead = u32::try_from(link)
         .unwrap_or(u32::MAX)
         .saturating_add(network);
-    tunnel
-        .sock()
-        .cached_mtu()
+    path_mtu(tunnel.sock())
         .and_then(|path| path.checked_sub(overhead))
         .filter(|&mtu| mtu <= netdevice::ETH_MAX_MTU)
         .unwrap_or_else(|| netdevice::ETH_DATA_LEN.saturating_sub(overhead))
+}
+
+/// The MTU of the path that a socket's packets take, if it is known where they go.
+fn path_mtu(sock: &Sock) -> Option<u32> {
+    if !sock.is_connected() {
+        return None;
+    }
+    let guard = rcu::read_lock();
+    sock.route(&guard).ok().map(|route| route.mtu())
 }
 
 /// Unregisters the devices of all ports that `visit` shows, whose sessions are in no table any more,

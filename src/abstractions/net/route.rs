@@ -107,12 +107,6 @@ impl Sock {
         }
     }
 
-    /// The route in the cache, good or not known to be bad, for asking about its MTU.
-    pub fn cached_mtu(&self) -> Option<u32> {
-        let guard = rcu::read_lock();
-        self.cached_route(&guard).map(|route| route.mtu())
-    }
-
     /// Bytes that are likely to be added below the transport header.
     pub fn headroom(&self) -> usize {
         let guard = rcu::read_lock();
