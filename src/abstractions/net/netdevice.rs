@@ -39,7 +39,7 @@ use crate::{
     bindings, //
 };
 use core::{
-    cell::OnceCell,
+    cell::Cell,
     marker::PhantomPinned,
     mem::{
         offset_of,
@@ -589,14 +589,15 @@ impl<T: Driver> DevicePtr<T> {
 /// `rtnl`.
 pub struct Batch {
     list: Opaque<bindings::list_head>,
-    rtnl: OnceCell<rtnetlink::Guard>,
+    rtnl: Cell<Option<rtnetlink::Guard>>,
 }
 
 impl Batch {
     /// Adds the device that `pointer` points to, if there is one. It may be in a batch already.
     /// Takes RTNL the first time, and sleeps.
     pub fn add<T: Driver>(&self, pointer: &DevicePtr<T>) {
-        let _rtnl = self.rtnl.get_or_init(rtnetlink::lock);
+        let rtnl = self.rtnl.take().unwrap_or_else(rtnetlink::lock);
+        self.rtnl.set(Some(rtnl));
         let Some(dev) = NonNull::new(pointer.load()) else {
             return;
         };
@@ -616,7 +617,7 @@ impl Batch {
 pub fn unregister_many(fill: impl FnOnce(&Batch)) {
     let batch = Batch {
         list: Opaque::uninit(),
-        rtnl: OnceCell::new(),
+        rtnl: Cell::new(None),
     };
     let list = batch.list.get();
     // SAFETY: `list` is valid for writes.
@@ -627,9 +628,10 @@ pub fn unregister_many(fill: impl FnOnce(&Batch)) {
         (*list).prev = list;
     }
     fill(&batch);
-    if batch.rtnl.get().is_some() {
+    if let Some(rtnl) = batch.rtnl.take() {
         // SAFETY: RTNL is held; the list has registered devices only.
         unsafe { bindings::unregister_netdevice_many(list) };
+        // This is what waits.
+        drop(rtnl);
     }
-    // Dropping `batch` releases RTNL, and waits.
 }
