@@ -148,7 +148,7 @@ def test_rounds(traffic: Flood) -> None:
     eventually(lambda: system.loaded() == references)
     print("growth:", memory.growth(before, after))
     leaked = {name: count for name, count in memory.growth(before, after).items()
-              if count > max(40, (ROUNDS - warm_up) // 2)}
+              if count > 30}  # the noise is below 10; one object in five rounds shows
     assert not leaked, leaked
     assert not memory.network_devices_waiting()
 

@@ -326,11 +326,13 @@ impl Namespace {
     ) -> Outcome<Arc<Tunnel>> {
         self.queue()?;
         self.reserve(config.tunnel_id)?;
-        let made = match self.open_tunnel(net, config, socket) {
+        // Held until the tunnel is registered: from then on, closing the socket ends it.
+        let mut file = None;
+        let made = match self.open_tunnel(net, config, socket, &mut file) {
             // A socket of a tunnel that was deleted a moment ago may still be there.
             Err(refusal) if refusal.error == EADDRINUSE => {
                 self.flush();
-                self.open_tunnel(net, config, socket)
+                self.open_tunnel(net, config, socket, &mut file)
             }
             other => other,
         };
@@ -380,12 +382,13 @@ impl Namespace {
         net: &Net,
         config: &TunnelConfig,
         socket: &SocketConfig,
+        file: &mut Option<FileSocket>,
     ) -> Outcome<Arc<Tunnel>> {
         match *socket {
             SocketConfig::Fd(fd) => {
-                let file = FileSocket::from_fd(fd).map_err(|e| {
+                let file = file.insert(FileSocket::from_fd(fd).map_err(|e| {
                     Refusal::new(e, c"the file descriptor is not an open socket").about(attr::FD)
-                })?;
+                })?);
                 if !file.is_in(net) {
                     return Err(Refusal::new(
                         EINVAL,
@@ -765,7 +768,11 @@ impl Encap for Namespace {
     }
 
     fn destroy(net: &Net, sk: &Sock) {
-        if let Some(namespace) = Self::of(net) {
+        // The module may be leaving at this moment, and take the state of the namespace with it.
+        let guard = rcu::read_lock();
+        let namespace = Self::of(net).map(Arc::from);
+        drop(guard);
+        if let Some(namespace) = namespace {
             namespace.socket_closed(sk);
         }
     }

@@ -499,7 +499,7 @@ impl<F: Family> Proto for L2tpIp<F> {
 
 /// The protocol, registered. Dropped in this order: no new sockets, no new packets, no state.
 pub struct Registration<F: Family> {
-    _sockets: proto::Registration<L2tpIp<F>>,
+    sockets: proto::Registration<L2tpIp<F>>,
     _handler: protocol::Registration<L2tpIp<F>>,
     _state: net_namespace::Registration<Sockets<F>>,
 }
@@ -511,10 +511,15 @@ impl<F: Family> Registration<F> {
         let state = net_namespace::Registration::register(module)?;
         let handler = protocol::Registration::register()?;
         Ok(Self {
-            _sockets: proto::Registration::register(module)?,
+            sockets: proto::Registration::register(module)?,
             _handler: handler,
             _state: state,
         })
+    }
+
+    /// Lets sockets be opened. After that, the module's initialisation must not fail any more.
+    pub fn open(&mut self) -> Result {
+        self.sockets.open()
     }
 }
 

@@ -38,7 +38,10 @@ mod uapi;
 #[allow(dead_code)]
 mod wire;
 
-use abstractions::net::net_namespace;
+use abstractions::net::{
+    net_namespace,
+    udp_tunnel, //
+};
 
 module! {
     type: L2tp,
@@ -67,13 +70,15 @@ struct L2tp {
     _netlink: netlink::Registration,
     /// No new sockets and packets over IPv6. Each socket keeps the module, so there are none left.
     #[cfg(CONFIG_IPV6)]
-    _ip6: ip::Registration<ip6::V6>,
+    ip6: ip::Registration<ip6::V6>,
     /// The same over IPv4.
-    _ip: ip::Registration<ip::V4>,
+    ip: ip::Registration<ip::V4>,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
     /// Waits until the last device is gone.
     _ethernet: eth::Registration,
+    /// Waits until nobody is closing a UDP socket.
+    _encap: udp_tunnel::Drain,
     /// Waits until what was in the tables has been dropped.
     _barrier: Barrier,
 }
@@ -90,16 +95,23 @@ impl Drop for Barrier {
 impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
+        let encap = udp_tunnel::Drain;
         let ethernet = eth::Registration::register(module)?;
         let namespaces = net_namespace::Registration::register(module)?;
-        Ok(L2tp {
-            _ip: ip::register(module)?,
+        let mut l2tp = L2tp {
+            ip: ip::register(module)?,
             #[cfg(CONFIG_IPV6)]
-            _ip6: ip6::register(module)?,
+            ip6: ip6::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _ethernet: ethernet,
+            _encap: encap,
             _barrier: barrier,
-        })
+        };
+        // Nothing may fail once there can be sockets. The second of these cannot.
+        #[cfg(CONFIG_IPV6)]
+        l2tp.ip6.open()?;
+        l2tp.ip.open()?;
+        Ok(l2tp)
     }
 }

@@ -397,11 +397,13 @@ impl Session {
 
     fn receive_in_order(
         this: &Arc<Self>,
-        skb: Skb,
+        mut skb: Skb,
         len: usize,
         ns: Option<u32>,
         guard: &rcu::Guard,
     ) {
+        // It may be held back: the socket that it is charged to need not wait for that.
+        skb.orphan();
         let now = time::jiffies64();
         let config = seq::Config {
             timeout: this.reorder_timeout.load(Relaxed),
@@ -466,9 +468,7 @@ impl Session {
 
     fn deliver_all(&self, mut ready: SkbList<u32>, guard: &rcu::Guard) {
         while let Some(bytes) = ready.front() {
-            if let Some(mut skb) = ready.pop_front() {
-                // It was charged to whoever sent it while it waited.
-                skb.orphan();
+            if let Some(skb) = ready.pop_front() {
                 // CAST: 32 bits fit.
                 self.deliver(skb, bytes as usize, guard);
             }

@@ -267,11 +267,7 @@ impl Tunnel {
             .emit();
         }
         skb.reset_for_transmit();
-        skb.set_transport_header(0);
-        if udp_len != 0 {
-            self.sock.udp_checksum(&mut skb);
-        }
-        self.sock.ip_output(skb, &route)?;
+        self.sock.send(skb, &route, udp_len != 0)?;
         Ok(len)
     }
 
@@ -303,16 +299,24 @@ impl Tunnel {
 pub fn finish_all<T: AsRef<Tunnel>>(tunnels: &[T]) {
     pseudowire::close_all(|close| {
         for tunnel in tunnels {
-            if let Some(sessions) = &tunnel.as_ref().remains.lock().sessions {
-                for session in sessions.values() {
-                    close(session);
-                }
+            let sessions = tunnel.as_ref().remains.lock().sessions.take();
+            for session in sessions.iter().flat_map(Sessions::values) {
+                close(session);
             }
         }
     });
+    let mut managed = tunnels
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|tunnel| tunnel.fd >= 0 && tunnel.config.encap == EncapType::Udp)
+        .peekable();
+    if managed.peek().is_some() {
+        // Who handles an ICMP error right now may have seen that it is a tunnel's socket.
+        rcu::synchronize_rcu();
+        managed.for_each(|tunnel| tunnel.sock.lock().clear_encap_errors());
+    }
     for tunnel in tunnels {
-        let Remains { sessions, socket } = core::mem::take(&mut *tunnel.as_ref().remains.lock());
-        drop(sessions);
+        let socket = tunnel.as_ref().remains.lock().socket.take();
         drop(socket);
     }
 }

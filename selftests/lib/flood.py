@@ -31,6 +31,12 @@ class Flood:
 
     def __init__(self) -> None:
         self.ns = NetNS("flood")
+        # The first encapsulating UDP socket makes the kernel patch its own UDP code, the last one
+        # undoes it. QEMU without KVM can trap in code that is patched while another processor
+        # runs it ("Oops: int3" in udp_queue_rcv_one_skb); so keep it patched under traffic.
+        self._patched = [self.ns.socket(family) for family in (socket.AF_INET, socket.AF_INET6)]
+        for sock in self._patched:
+            sock.setsockopt(uapi.SOL_UDP, uapi.UDP_ENCAP, uapi.UDP_ENCAP_L2TPINUDP)
         self.ns.sysctl("net/ipv6/conf/default/accept_dad", 0)
         self._pid = 0
 

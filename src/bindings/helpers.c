@@ -62,3 +62,6 @@
 #include "helpers/sock.c"
 #include "helpers/spinlock.c"
 #include "helpers/timer.c"
+
+/* There is no Rust for this one. The version that the C modules had, of which tools remind users. */
+MODULE_VERSION("V2.0");

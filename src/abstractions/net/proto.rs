@@ -188,13 +188,6 @@ impl<P: Proto> Socket<P> {
         unsafe { &(*self.0.get()).data }
     }
 
-    /// Whether the kernel has opened the socket, rather than a process.
-    #[inline]
-    pub fn is_kernel(&self) -> bool {
-        // SAFETY: Valid by the type invariants; set at creation.
-        unsafe { bindings::sk_kern_sock(self.as_ptr()) }
-    }
-
     /// The device that the socket is bound to, or 0.
     #[inline]
     pub fn bound_device(&self) -> u32 {
@@ -746,9 +739,11 @@ impl Objects {
 ///
 /// # Invariants
 ///
-/// `objects` came from a `KBox`, is registered, and is freed by this value.
+/// `objects` came from a `KBox`, and is freed by this value. Its `proto` is registered; so is its
+/// `protosw`, if `open`.
 pub struct Registration<P: Proto> {
     objects: NonNull<Objects>,
+    open: bool,
     _proto: PhantomData<fn() -> P>,
 }
 
@@ -758,10 +753,10 @@ unsafe impl<P: Proto> Send for Registration<P> {}
 unsafe impl<P: Proto> Sync for Registration<P> {}
 
 impl<P: Proto> Registration<P> {
-    /// Registers `P`: from now on sockets of it can be opened. May sleep.
+    /// Registers `P`, of which sockets can be opened after [`Registration::open`]. May sleep.
     ///
     /// They keep `module`, which must be the one that `P` is in, and which must keep this value as
-    /// long as it is loaded: register last, when its initialisation cannot fail any more.
+    /// long as it is loaded.
     ///
     /// # Errors
     ///
@@ -783,10 +778,10 @@ impl<P: Proto> Registration<P> {
         )?;
         let objects = KBox::into_raw(objects);
         // SAFETY: `objects` is valid; from here on it is used through pointers only.
-        let (proto, protosw) = unsafe {
+        let proto = unsafe {
             (*objects).protosw.prot = &raw mut (*objects).proto;
             (*objects).protosw.ops = &raw const (*objects).ops;
-            (&raw mut (*objects).proto, &raw mut (*objects).protosw)
+            &raw mut (*objects).proto
         };
         // SAFETY: `proto` is complete, and stays where it is until it is unregistered.
         if let Err(e) = to_result(unsafe { bindings::proto_register(proto, 1) }) {
@@ -794,44 +789,59 @@ impl<P: Proto> Registration<P> {
             drop(unsafe { KBox::from_raw(objects) });
             return Err(e);
         }
-        // SAFETY: As for `proto`. IPv6 says whether it took the entry.
-        let registered = unsafe {
-            match P::DOMAIN {
-                Domain::Inet => {
-                    bindings::inet_register_protosw(protosw);
-                    Ok(())
-                }
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => to_result(bindings::inet6_register_protosw(protosw)),
-            }
-        };
-        if let Err(e) = registered {
-            // SAFETY: Registered above; no socket was opened.
-            unsafe {
-                bindings::proto_unregister(proto);
-                drop(KBox::from_raw(objects));
-            }
-            return Err(e);
-        }
         // INVARIANT: Just registered.
         Ok(Self {
             objects: NonNull::new(objects).ok_or(ENOMEM)?,
+            open: false,
             _proto: PhantomData,
         })
+    }
+
+    /// Lets sockets be opened, by anybody. Once that is so, the module's initialisation must not
+    /// fail any more: a module that fails to initialise is freed, even if sockets keep it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `inet6_register_protosw`; none for IPv4.
+    pub fn open(&mut self) -> Result {
+        if self.open {
+            return Ok(());
+        }
+        // SAFETY: By the type invariants the entry is complete, and stays where it is until it is
+        // unregistered.
+        let protosw = unsafe { &raw mut (*self.objects.as_ptr()).protosw };
+        // SAFETY: As above. IPv6 says whether it took the entry.
+        unsafe {
+            match P::DOMAIN {
+                Domain::Inet => bindings::inet_register_protosw(protosw),
+                #[cfg(CONFIG_IPV6)]
+                Domain::Inet6 => to_result(bindings::inet6_register_protosw(protosw))?,
+            }
+        }
+        // INVARIANT: It was just registered.
+        self.open = true;
+        Ok(())
     }
 }
 
 impl<P: Proto> Drop for Registration<P> {
     fn drop(&mut self) {
         let objects = self.objects.as_ptr();
-        // SAFETY: By the type invariants. Unregistering the entry waits for a grace period, so that
-        // nobody looks at it any more. There are no sockets left, as each of them keeps the module.
-        unsafe {
-            match P::DOMAIN {
-                Domain::Inet => bindings::inet_unregister_protosw(&raw mut (*objects).protosw),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::inet6_unregister_protosw(&raw mut (*objects).protosw),
+        if self.open {
+            // SAFETY: By the type invariants. This waits for a grace period, so that nobody looks at
+            // the entry any more.
+            unsafe {
+                let protosw = &raw mut (*objects).protosw;
+                match P::DOMAIN {
+                    Domain::Inet => bindings::inet_unregister_protosw(protosw),
+                    #[cfg(CONFIG_IPV6)]
+                    Domain::Inet6 => bindings::inet6_unregister_protosw(protosw),
+                }
             }
+        }
+        // SAFETY: By the type invariants. There are no sockets: none was opened, or the module's
+        // initialisation has succeeded, and each one kept the module.
+        unsafe {
             bindings::proto_unregister(&raw mut (*objects).proto);
             drop(KBox::from_raw(objects));
         }

@@ -11,10 +11,7 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    ops::{
-        Deref,
-        DerefMut, //
-    },
+    ops::Deref,
     ptr::NonNull,
     slice, //
 };
@@ -76,6 +73,18 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// See [`Skb::pull_head`].
+    #[inline]
+    pub fn pull_head(&mut self, n: usize) -> Option<&[u8]> {
+        self.skb.pull_head(n)
+    }
+
+    /// See [`Skb::pull`].
+    #[inline]
+    pub fn pull(&mut self, n: usize) -> Option<()> {
+        self.skb.pull(n)
+    }
+
     /// The IP header, and what follows it in the same piece of memory. At least the 20 or 40 bytes
     /// without options or extension headers.
     #[inline]
@@ -119,13 +128,6 @@ impl Deref for Packet {
     #[inline]
     fn deref(&self) -> &Skb {
         &self.skb
-    }
-}
-
-impl DerefMut for Packet {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Skb {
-        &mut self.skb
     }
 }
 

@@ -26,6 +26,10 @@ use kernel::{
     sync::rcu, //
 };
 
+/// More than this is not reserved: offsets in a packet are 16 bits wide, and tunnels nest. As
+/// `ip_tunnel_adj_headroom` has it. Lower layers make room themselves where there is none.
+const HEADROOM_MAX: usize = 512;
+
 /// The longest IPv4 header. Always reserved in full, since the socket's owner may set options at
 /// any moment; IPv6 makes room for extension headers itself.
 const IP_HEADROOM: usize = 60;
@@ -37,9 +41,10 @@ const LL_HEADROOM: usize = 32;
 ///
 /// # Invariants
 ///
-/// `dst` is valid for the RCU read section `'g`.
+/// `dst` is valid for the RCU read section `'g`, and of the family of `ends`.
 pub struct Route<'g> {
     dst: NonNull<bindings::dst_entry>,
+    ends: Endpoints,
     _guard: PhantomData<&'g rcu::Guard>,
 }
 
@@ -62,33 +67,37 @@ impl Route<'_> {
     pub fn headroom(&self) -> usize {
         // SAFETY: By the type invariant; a valid route has a device.
         // CAST: Headers are short.
-        IP_HEADROOM.wrapping_add(unsafe { bindings::dst_headroom(self.dst.as_ptr()) } as usize)
+        let below = unsafe { bindings::dst_headroom(self.dst.as_ptr()) } as usize;
+        IP_HEADROOM.wrapping_add(below).min(HEADROOM_MAX)
     }
 }
 
 impl Sock {
-    /// The route in the socket's cache if it is still good. Any context.
+    /// The route to `ends` in the socket's cache if it is still good. Any context.
     #[inline]
-    fn cached_route<'g>(&self, _guard: &'g rcu::Guard) -> Option<Route<'g>> {
-        let cookie = if self.uses_ipv6() {
-            let np = self.as_inet6();
-            // SAFETY: An `AF_INET6` socket has an `ipv6_pinfo`.
-            unsafe { (&raw const (*np).dst_cookie).read_volatile() }
-        } else {
-            0
+    fn cached_route<'g>(&self, ends: Endpoints, _guard: &'g rcu::Guard) -> Option<Route<'g>> {
+        let (family, cookie) = match ends {
+            Endpoints::V4 { .. } => (bindings::AF_INET, 0),
+            // SAFETY: A socket with such addresses has an `ipv6_pinfo`.
+            Endpoints::V6 { .. } => (bindings::AF_INET6, unsafe {
+                (&raw const (*self.as_inet6()).dst_cookie).read_volatile()
+            }),
         };
-        // SAFETY: The socket is valid; the guard keeps what is in the cache valid.
-        let dst = unsafe {
-            let dst = bindings::__sk_dst_get(self.as_ptr());
-            if dst.is_null() {
-                dst
-            } else {
-                bindings::dst_check(dst, cookie)
-            }
-        };
-        // INVARIANT: A route in a socket's cache is freed a grace period after it has left it.
+        // SAFETY: The socket is valid.
+        let dst = NonNull::new(unsafe { bindings::__sk_dst_get(self.as_ptr()) })?;
+        // Whoever connects the socket to an address of the other family changes addresses and cache
+        // one after the other.
+        // SAFETY: The guard keeps what is in the cache valid; its operations are static.
+        if u32::from(unsafe { (*(*dst.as_ptr()).ops).family }) != family {
+            return None;
+        }
+        // SAFETY: As above.
+        let dst = unsafe { bindings::dst_check(dst.as_ptr(), cookie) };
+        // INVARIANT: A route in a socket's cache is freed a grace period after it has left it. The
+        // family was compared above.
         NonNull::new(dst).map(|dst| Route {
             dst,
+            ends,
             _guard: PhantomData,
         })
     }
@@ -98,77 +107,95 @@ impl Sock {
     ///
     /// # Errors
     ///
-    /// What the routing tables say: `ENETUNREACH`, `EHOSTUNREACH`, `EACCES` and so on.
+    /// `EDESTADDRREQ` if the socket is connected to no address, and what the routing tables say:
+    /// `ENETUNREACH`, `EHOSTUNREACH`, `EACCES` and so on.
     #[inline]
     pub fn route<'g>(&self, guard: &'g rcu::Guard) -> Result<Route<'g>> {
-        match self.cached_route(guard) {
+        let ends = self.endpoints();
+        match self.cached_route(ends, guard) {
             Some(route) => Ok(route),
-            None => self.find_route(guard),
+            None => self.find_route(ends, guard),
         }
     }
 
     /// Bytes that are likely to be added below the transport header.
     pub fn headroom(&self) -> usize {
         let guard = rcu::read_lock();
-        match self.cached_route(&guard) {
+        match self.cached_route(self.endpoints(), &guard) {
             Some(route) => route.headroom(),
             None => IP_HEADROOM.wrapping_add(LL_HEADROOM),
         }
     }
 
     #[cold]
-    fn find_route<'g>(&self, _guard: &'g rcu::Guard) -> Result<Route<'g>> {
+    fn find_route<'g>(&self, ends: Endpoints, _guard: &'g rcu::Guard) -> Result<Route<'g>> {
+        let ports = self.ports();
         // SAFETY: The socket is valid, and used only while its namespace is alive: a tunnel sends
         // under RCU, and is told to stop before the namespace exits, with a grace period between.
         let net = unsafe { bindings::sock_net(self.as_ptr()) };
-        let dst = if self.uses_ipv6() {
-            let mut fl6 = self.flow6();
-            let mut last = bindings::in6_addr::default();
-            // SAFETY: The socket is an `AF_INET6` one; we are in an RCU read section, which keeps
-            // its options valid.
-            let dst = unsafe {
-                let opt = (&raw const (*self.as_inet6()).opt).read_volatile();
-                let last = bindings::fl6_update_dst(&mut fl6, opt, &mut last);
-                from_err_ptr(bindings::ip6_dst_lookup_flow(
-                    net,
-                    self.as_ptr(),
-                    &mut fl6,
-                    last,
-                ))?
-            };
-            // SAFETY: We own a reference to `dst`, which the cache takes over.
-            unsafe { bindings::ip6_dst_store(self.as_ptr(), dst) };
-            dst
-        } else {
-            let mut fl4 = bindings::flowi4::default();
-            // SAFETY: The socket is an internet one, `fl4` is ours.
-            let rt = unsafe {
-                bindings::inet_sk_init_flowi4(self.as_ptr(), &mut fl4);
-                from_err_ptr(bindings::ip_route_output_flow(net, &mut fl4, self.as_ptr()))?
-            };
-            // SAFETY: A `dst_entry` is the first field of an `rtable`. We own a reference, which
-            // the cache takes over.
-            let dst = unsafe { &raw mut (*rt).dst };
-            // SAFETY: As above.
-            unsafe { bindings::sk_dst_set(self.as_ptr(), dst) };
-            dst
+        let dst = match ends {
+            Endpoints::V4 {
+                daddr: [0, 0, 0, 0],
+                ..
+            } => return Err(EDESTADDRREQ),
+            Endpoints::V6 { daddr, .. } if daddr == [0; 16] => return Err(EDESTADDRREQ),
+            Endpoints::V4 { .. } => {
+                let mut fl4 = bindings::flowi4::default();
+                // SAFETY: The socket is an internet one, `fl4` is ours.
+                let rt = unsafe {
+                    bindings::inet_sk_init_flowi4(self.as_ptr(), &mut fl4);
+                    from_err_ptr(bindings::ip_route_output_flow(net, &mut fl4, self.as_ptr()))?
+                };
+                // SAFETY: A `dst_entry` is the first field of an `rtable`.
+                let dst = unsafe { &raw mut (*rt).dst };
+                // SAFETY: We own a reference, which the cache takes over.
+                unsafe { bindings::sk_dst_set(self.as_ptr(), dst) };
+                dst
+            }
+            Endpoints::V6 { saddr, daddr } => {
+                let mut fl6 = self.flow6(saddr, daddr);
+                let mut last = bindings::in6_addr::default();
+                // SAFETY: The socket is an `AF_INET6` one; we are in an RCU read section, which
+                // keeps its options valid.
+                let dst = unsafe {
+                    let opt = (&raw const (*self.as_inet6()).opt).read_volatile();
+                    let last = bindings::fl6_update_dst(&mut fl6, opt, &mut last);
+                    from_err_ptr(bindings::ip6_dst_lookup_flow(
+                        net,
+                        self.as_ptr(),
+                        &mut fl6,
+                        last,
+                    ))?
+                };
+                // SAFETY: We own a reference to `dst`, which the cache takes over.
+                unsafe { bindings::ip6_dst_store(self.as_ptr(), dst) };
+                dst
+            }
         };
-        // INVARIANT: The cache holds a reference. Should another CPU replace it at once, it is
-        // freed a grace period later.
+        // If the owner has connected the socket anew meanwhile, what we have put in the cache may
+        // have replaced the new route.
+        if self.endpoints() != ends || self.ports() != ports {
+            // SAFETY: The socket is valid; the cache gives up its reference.
+            unsafe { bindings::sk_dst_set(self.as_ptr(), ptr::null_mut()) };
+        }
+        // INVARIANT: The cache holds a reference, or held it a moment ago: what leaves it is freed a
+        // grace period later. The route was looked up for the family of `ends`.
         Ok(Route {
             dst: NonNull::new(dst).ok_or(ENETUNREACH)?,
+            ends,
             _guard: PhantomData,
         })
     }
 
-    fn flow6(&self) -> bindings::flowi6 {
+    /// What the socket says about its IPv6 packets. The socket must be an `AF_INET6` one.
+    fn flow6(&self, saddr: [u8; 16], daddr: [u8; 16]) -> bindings::flowi6 {
         let mut fl6 = bindings::flowi6::default();
+        fl6.saddr.in6_u.u6_addr8 = saddr;
+        fl6.daddr.in6_u.u6_addr8 = daddr;
         let np = self.as_inet6();
         // SAFETY: The socket is valid, and an `AF_INET6` one.
         unsafe {
             let sk = self.as_ptr();
-            fl6.daddr = (&raw const (*self.common()).skc_v6_daddr).read_volatile();
-            fl6.saddr = (&raw const (*np).saddr).read_volatile();
             fl6.flowlabel = (&raw const (*np).flow_label).read_volatile();
             // CAST: Protocol numbers of packets are 8 bits wide.
             fl6.__fl_common.flowic_proto = self.protocol() as u8;
@@ -184,13 +211,50 @@ impl Sock {
         fl6
     }
 
-    /// Fills in the checksum of the UDP datagram that the packet's transport header begins, or
-    /// leaves that to the device, as the socket's options say.
+    /// Sends a packet that begins with its transport header, which for a `datagram` is a UDP header
+    /// without its checksum: adds that as the socket's options say, then the IP header, and gives
+    /// the packet to the network layer. It is fragmented if it must be.
+    ///
+    /// Bottom halves must be off. The socket lock is not taken.
+    ///
+    /// # Errors
+    ///
+    /// `ENOBUFS` if there is less room than [`Route::headroom`], `EMSGSIZE` if the datagram is
+    /// longer than 64 KiB or shorter than its header, and what the network layer says. A positive
+    /// verdict (congestion, a drop further down) is success.
     #[inline]
-    pub fn udp_checksum(&self, skb: &mut Skb) {
-        // CAST: The caller has checked that the datagram fits in 16 bits.
-        let len = skb.len() as i32;
-        match self.endpoints() {
+    pub fn send(&self, mut skb: Skb, route: &Route<'_>, datagram: bool) -> Result {
+        // IP pushes its header without looking.
+        if skb.head_room() < IP_HEADROOM {
+            return Err(ENOBUFS);
+        }
+        skb.reset_transport_header();
+        if datagram {
+            if skb.head().len() < size_of::<bindings::udphdr>() {
+                return Err(EMSGSIZE);
+            }
+            self.set_udp_checksum(&mut skb, route)?;
+        }
+        skb.headers().set_ignore_df(1);
+        // SAFETY: The route is valid for the RCU read section that it was found in.
+        unsafe { bindings::skb_dst_set_noref(skb.as_ptr(), route.dst.as_ptr()) };
+        let ret = match route.ends {
+            Endpoints::V4 { saddr, daddr } => self.ipv4_output(skb, saddr, daddr),
+            Endpoints::V6 { saddr, daddr } => self.ipv6_output(skb, saddr, daddr),
+        };
+        if ret < 0 {
+            Err(Error::from_errno(ret))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Fills in the checksum of the UDP datagram that the packet is, or leaves that to the device.
+    /// The UDP header must be linear, and the transport header say where it is.
+    #[inline]
+    fn set_udp_checksum(&self, skb: &mut Skb, route: &Route<'_>) -> Result {
+        let len = i32::from(u16::try_from(skb.len()).map_err(|_| EMSGSIZE)?);
+        match route.ends {
             // SAFETY: The packet is ours, and its transport header is a UDP header, linear.
             Endpoints::V4 { saddr, daddr } => unsafe {
                 bindings::udp_set_csum(
@@ -201,51 +265,18 @@ impl Sock {
                     len,
                 )
             },
-            // SAFETY: As above; the addresses are read as 16 bytes each, aligned or not.
+            // SAFETY: As above; the addresses are aligned, and outlive the call.
             Endpoints::V6 { saddr, daddr } => unsafe {
-                let saddr = Aligned { _bytes: saddr };
-                let daddr = Aligned { _bytes: daddr };
-                bindings::udp6_set_csum(
-                    self.no_check6_tx(),
-                    skb.as_ptr(),
-                    ptr::from_ref(&saddr).cast(),
-                    ptr::from_ref(&daddr).cast(),
-                    len,
-                )
+                let (saddr, daddr) = (in6_addr(saddr), in6_addr(daddr));
+                bindings::udp6_set_csum(self.no_check6_tx(), skb.as_ptr(), &saddr, &daddr, len)
             },
         }
+        Ok(())
     }
 
-    /// Sends a packet that begins with its transport header: adds the IP header, as the socket's
-    /// options say, and gives it to the network layer. It is fragmented if it must be.
-    ///
-    /// Bottom halves must be off. The socket lock is not taken.
-    ///
-    /// # Errors
-    ///
-    /// What the network layer says. A positive verdict (congestion, a drop further down) is success.
+    /// The packet must have an IPv4 route, and room for the longest header.
     #[inline]
-    pub fn ip_output(&self, mut skb: Skb, route: &Route<'_>) -> Result {
-        skb.headers().set_ignore_df(1);
-        // SAFETY: The route is valid for the RCU read section that it was found in.
-        unsafe { bindings::skb_dst_set_noref(skb.as_ptr(), route.dst.as_ptr()) };
-        let ret = if self.uses_ipv6() {
-            self.ipv6_output(skb)
-        } else {
-            self.ipv4_output(skb)
-        };
-        if ret < 0 {
-            Err(Error::from_errno(ret))
-        } else {
-            Ok(())
-        }
-    }
-
-    #[inline]
-    fn ipv4_output(&self, skb: Skb) -> i32 {
-        let Endpoints::V4 { saddr, daddr } = self.endpoints() else {
-            return EAFNOSUPPORT.to_errno();
-        };
+    fn ipv4_output(&self, skb: Skb, saddr: [u8; 4], daddr: [u8; 4]) -> i32 {
         // Only the addresses are read of a flow whose packet has its route already.
         let mut fl = bindings::flowi::default();
         fl.u.ip4.saddr = u32::from_ne_bytes(saddr);
@@ -257,9 +288,10 @@ impl Sock {
         }
     }
 
+    /// The packet must have an IPv6 route. IPv6 makes room for its headers itself.
     #[inline]
-    fn ipv6_output(&self, skb: Skb) -> i32 {
-        let mut fl6 = self.flow6();
+    fn ipv6_output(&self, skb: Skb, saddr: [u8; 16], daddr: [u8; 16]) -> i32 {
+        let mut fl6 = self.flow6(saddr, daddr);
         // SAFETY: The socket is an `AF_INET6` one; its options are valid in the RCU read section
         // that the packet's route shows. The packet is given away.
         unsafe {
@@ -281,8 +313,8 @@ impl Sock {
     }
 }
 
-/// An address that C may read as two words.
-#[repr(align(8))]
-struct Aligned {
-    _bytes: [u8; 16],
+fn in6_addr(bytes: [u8; 16]) -> bindings::in6_addr {
+    let mut addr = bindings::in6_addr::default();
+    addr.in6_u.u6_addr8 = bytes;
+    addr
 }

@@ -88,7 +88,7 @@ impl Skb {
 
     /// Bytes free before the start.
     #[inline]
-    fn head_room(&self) -> usize {
+    pub(super) fn head_room(&self) -> usize {
         // SAFETY: As for `len`.
         let (data, head) = unsafe { ((*self.as_ptr()).data, (*self.as_ptr()).head) };
         data.addr().wrapping_sub(head.addr())
@@ -145,7 +145,7 @@ impl Skb {
     /// Puts back `n` bytes that [`Skb::pull`] has removed. [`None`], and nothing happens, if there
     /// is less room before the start.
     #[inline]
-    pub fn unpull(&mut self, n: usize) -> Option<()> {
+    pub(super) fn unpull(&mut self, n: usize) -> Option<()> {
         self.push(n).map(|_| ())
     }
 
@@ -170,9 +170,14 @@ impl Skb {
     /// head is our own and has room for `reserve` bytes, of which what is not used now is left for
     /// headers to come.
     ///
-    /// The packet must not be shared. Fails with `ENOMEM`.
+    /// Fails with `ENOMEM`, or with `EBUSY` if the packet is shared: see [`Skb::unshare`].
     #[inline]
     pub fn prepend(&mut self, reserve: usize, n: usize) -> Result<&mut [u8]> {
+        // SAFETY: Valid by the type invariants. Others may give up their references meanwhile.
+        let users = unsafe { (&raw const (*self.as_ptr()).users.refs.counter).read_volatile() };
+        if users != 1 {
+            return Err(EBUSY);
+        }
         let room = u32::try_from(reserve.max(n)).map_err(|_| EINVAL)?;
         // SAFETY: The packet is valid and ours.
         to_result(unsafe { bindings::skb_cow_head(self.as_ptr(), room) })?;
@@ -212,11 +217,11 @@ impl Skb {
         unsafe { bindings::skb_orphan(self.as_ptr()) }
     }
 
-    /// Says that `n` bytes from the start of the data the transport header begins.
+    /// Says that the transport header begins where the data does.
     #[inline]
-    pub fn set_transport_header(&mut self, n: usize) {
-        let offset = self.head_room().wrapping_add(n);
-        // CAST: Headers lie within the first 64 KiB of the head; C truncates alike.
+    pub(super) fn reset_transport_header(&mut self) {
+        let offset = self.head_room();
+        // CAST: Headroom is limited to less, see `Route::headroom`; C truncates alike.
         self.headers().transport_header = offset as u16;
     }
 }

@@ -137,6 +137,13 @@ impl Sock {
         unsafe { bindings::sk_uses_ipv6(self.as_ptr()) }
     }
 
+    /// Whether the kernel has opened the socket for itself.
+    #[inline]
+    pub fn is_kernel(&self) -> bool {
+        // SAFETY: Valid by the type invariants; set at creation.
+        unsafe { bindings::sk_kern_sock(self.as_ptr()) }
+    }
+
     /// Whether the socket is connected.
     #[inline]
     pub fn is_connected(&self) -> bool {

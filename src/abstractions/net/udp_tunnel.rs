@@ -17,6 +17,18 @@ use core::ptr::{
     self,
     NonNull, //
 };
+use kernel::{
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
 
 /// What became of a datagram.
 pub enum Verdict {
@@ -35,7 +47,8 @@ pub trait Encap: 'static {
     fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict;
 
     /// The socket is being closed. Process context, socket lock not held; may not wait for the
-    /// tunnel's own work.
+    /// tunnel's own work. The state that `T` has for `net` may be going away at the same time, as
+    /// that of a module that is being unloaded does: take a reference under RCU.
     fn destroy(net: &Net, sk: &Sock);
 }
 
@@ -63,6 +76,8 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
     }
     match T::receive(net, sk, skb) {
         Verdict::Consumed => 0,
+        // Nobody reads a socket of the kernel's.
+        Verdict::PassUp(_) if sk.is_kernel() => 0,
         Verdict::PassUp(mut skb) => {
             // What was pulled above can be put back, as nobody else has the packet.
             if skb.unpull(UDP_HLEN).is_none() {
@@ -79,10 +94,40 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
 ///
 /// For UDP only, with a socket that is being closed.
 unsafe extern "C" fn encap_destroy<T: Encap>(sk: *mut bindings::sock) {
-    // SAFETY: UDP calls this for an open socket of a living namespace.
+    CLOSING.add(1i32, Relaxed);
+    // SAFETY: The socket is being closed, but is still there.
     let sk = unsafe { Sock::from_raw(sk) };
-    // SAFETY: As above.
+    // SAFETY: The namespace lives, as a socket that a process closes has kept it.
     T::destroy(unsafe { sk.net() }, sk);
+    // Whoever sees this must see what `destroy` has done.
+    CLOSING.fetch_sub(1i32, Release);
+}
+
+/// How many tasks are in [`encap_destroy`].
+static CLOSING: Atomic<i32> = Atomic::new(0);
+
+/// Whether there was a socket that a process could close.
+static MANAGED: Atomic<bool> = Atomic::new(false);
+
+/// Waits, on drop, until nobody is in a [`Encap::destroy`]: closing a socket keeps no module. To be
+/// dropped when no socket has an [`Encap`] any more. Sleeps.
+pub struct Drain;
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if !MANAGED.load(Relaxed) {
+            return;
+        }
+        // A task may have read the pointer but not have come to count itself; and it may have
+        // counted itself out but not have returned. In neither place it sleeps.
+        // SAFETY: Called by a task that may sleep.
+        unsafe { bindings::synchronize_rcu_tasks() };
+        while CLOSING.load(Acquire) != 0 {
+            fsleep(Delta::from_millis(1));
+        }
+        // SAFETY: As above.
+        unsafe { bindings::synchronize_rcu_tasks() };
+    }
 }
 
 /// Reports each ICMP error to the socket, hard or soft, with `IP_RECVERR` or without: a daemon
@@ -127,23 +172,43 @@ impl SockGuard<'_> {
         if !self.sock().is_udp() {
             return;
         }
+        if !self.sock().is_kernel() {
+            MANAGED.store(true, Relaxed);
+        }
         // SAFETY: A UDP socket, locked; the configuration is copied.
         unsafe { bindings::setup_udp_tunnel_sock(net.as_ptr(), self.sock().as_ptr(), &mut cfg) }
     }
 
     /// Makes this UDP socket an ordinary one again. Datagrams that are in flight may still go to
-    /// the tunnel until a grace period has passed.
+    /// the tunnel until a grace period has passed; then call [`SockGuard::clear_encap_errors`].
     pub fn clear_encap(&self) {
         if !self.sock().is_udp() {
             return;
         }
         let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
-        // SAFETY: A UDP socket, locked. UDP reads the fields once each, without a lock.
+        // SAFETY: A UDP socket, locked. UDP reads these fields once each, without a lock.
         unsafe {
             (&raw mut (*up).encap_type).write_volatile(0);
             (&raw mut (*up).encap_rcv).write_volatile(None);
-            (&raw mut (*up).encap_err_rcv).write_volatile(None);
             (&raw mut (*up).encap_destroy).write_volatile(None);
+        }
+    }
+
+    /// Takes the error hook from a socket that [`SockGuard::clear_encap`] was called for a grace
+    /// period ago, unless it has become a tunnel endpoint again.
+    ///
+    /// UDP tests the hook and then reads it again to call it, if the socket is a tunnel endpoint.
+    pub fn clear_encap_errors(&self) {
+        if !self.sock().is_udp() {
+            return;
+        }
+        let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
+        // SAFETY: A UDP socket, locked. Nobody reads the hook of a socket that is no endpoint, and
+        // those who saw that it was one have come to an end.
+        unsafe {
+            if (&raw const (*up).encap_type).read_volatile() == 0 {
+                (&raw mut (*up).encap_err_rcv).write_volatile(None);
+            }
         }
     }
 }

@@ -146,3 +146,8 @@ unsigned int HELPER(dst_headroom)(const struct dst_entry *dst)
 {
 	return LL_RESERVED_SPACE(dst->dev) + dst->header_len;
 }
+
+void HELPER(synchronize_rcu_tasks)(void)
+{
+	synchronize_rcu_tasks();
+}
