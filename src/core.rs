@@ -708,6 +708,7 @@ impl Namespace {
     // Receiving.
 
     /// A data message over IP has come; `skb` begins with its session id. Softirq.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(dead_code))]
     #[inline]
     pub fn receive_ip(&self, skb: Skb, id: SessionId) {
         let guard = rcu::read_lock();

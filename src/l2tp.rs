@@ -8,6 +8,8 @@
 #![deny(unsafe_code)]
 // The rooms are written as they would be as crates, and some are: `wire` and `seq` on the host.
 #![allow(unreachable_pub)]
+// Without a pseudowire, nobody asks for sessions.
+#![cfg_attr(not(CONFIG_L2TP_RUST_ETH), allow(dead_code))]
 
 use kernel::{
     prelude::*,
@@ -15,13 +17,20 @@ use kernel::{
 };
 
 #[allow(unsafe_code)]
+// Without some part of the module, some of them have no user.
+#[cfg_attr(
+    not(all(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_IP, CONFIG_IPV6)),
+    allow(dead_code)
+)]
 mod abstractions;
 #[allow(unsafe_code)]
 mod bindings;
 mod error;
+#[cfg_attr(not(CONFIG_L2TP_RUST_ETH), path = "absent/eth.rs")]
 mod eth;
+#[cfg_attr(not(CONFIG_L2TP_RUST_IP), path = "absent/ip.rs")]
 mod ip;
-#[cfg(CONFIG_IPV6)]
+#[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
 mod ip6;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
@@ -69,9 +78,10 @@ struct L2tp {
     /// Ends requests.
     _netlink: netlink::Registration,
     /// No new sockets and packets over IPv6. Each socket keeps the module, so there are none left.
-    #[cfg(CONFIG_IPV6)]
+    #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
     ip6: ip::Registration<ip6::V6>,
     /// The same over IPv4.
+    #[cfg(CONFIG_L2TP_RUST_IP)]
     ip: ip::Registration<ip::V4>,
     /// Ends every tunnel.
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
@@ -98,9 +108,11 @@ impl kernel::Module for L2tp {
         let encap = udp_tunnel::Drain;
         let ethernet = eth::Registration::register(module)?;
         let namespaces = net_namespace::Registration::register(module)?;
+        #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(unused_mut))]
         let mut l2tp = L2tp {
+            #[cfg(CONFIG_L2TP_RUST_IP)]
             ip: ip::register(module)?,
-            #[cfg(CONFIG_IPV6)]
+            #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
             ip6: ip6::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
@@ -109,8 +121,9 @@ impl kernel::Module for L2tp {
             _barrier: barrier,
         };
         // Nothing may fail once there can be sockets. The second of these cannot.
-        #[cfg(CONFIG_IPV6)]
+        #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
         l2tp.ip6.open()?;
+        #[cfg(CONFIG_L2TP_RUST_IP)]
         l2tp.ip.open()?;
         Ok(l2tp)
     }
