@@ -404,7 +404,7 @@ def test_pktgen_forwarded(make_ns, encap: int, family: int) -> None:
         generator.configure(f"count {PACKETS}", "pkt_size 60", "dst 10.99.0.1",
                             f"dst_mac {host.link('eth0').mac.hex(':')}")
         generator.run()
-        assert "Result: OK" in generator.result()
+        eventually(lambda: "Result: OK" in generator.result())
         eventually(lambda: host.l2tp.tunnel_stats()[Stat.TX_PACKETS] >= PACKETS)
     finally:
         source.close()
@@ -435,7 +435,7 @@ def test_pktgen_onto_the_device(make_ns, encap: int, family: int, mode: str) -> 
             except OSError as error:
                 assert error.errno in (errno.EOPNOTSUPP, 524)
         generator.run()
-        assert "Result: OK" in generator.result()
+        eventually(lambda: "Result: OK" in generator.result())
         stats = host.l2tp.session_stats()
         assert stats[Stat.TX_PACKETS] >= PACKETS and stats[Stat.TX_ERRORS] == 0
     finally:
