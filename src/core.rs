@@ -681,17 +681,25 @@ impl Namespace {
 
     /// Deletes everything, and waits until it is gone. Sleeps.
     fn delete_all(&self) {
-        // Not one by one: unregistering a device takes a grace period, whether for one or for all.
-        let mut gone = KVec::new();
-        while let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) {
-            if self.unlink_tunnel(&tunnel) {
-                let last = tunnel.clone();
-                if gone.push(tunnel, GFP_KERNEL).is_err() {
-                    last.finish();
+        // Not one by one: unregistering a device takes a grace period, whether for one or for many.
+        // Nor all at once, as there may be no memory to remember all of them.
+        const MANY: usize = 64;
+
+        loop {
+            let mut gone = [const { None }; MANY];
+            for place in &mut gone {
+                let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) else {
+                    break;
+                };
+                if self.unlink_tunnel(&tunnel) {
+                    *place = Some(tunnel);
                 }
             }
+            if gone.iter().all(Option::is_none) {
+                break;
+            }
+            tunnel::finish_all(gone.iter().flatten().map(|tunnel| &**tunnel));
         }
-        tunnel::finish_all(&gone);
         self.flush();
     }
 

@@ -283,7 +283,7 @@ impl Tunnel {
 
     /// Closes what is left of a tunnel that is in no table. Takes RTNL, and sleeps.
     pub fn finish(&self) {
-        finish_all(&[self]);
+        finish_all(core::iter::once(self));
     }
 
     /// Has [`Tunnel::finish`] called by `queue`.
@@ -296,18 +296,17 @@ impl Tunnel {
 
 /// Closes what is left of tunnels that are in no table: first the pseudowires, all at once, then the
 /// sockets. Takes RTNL, and sleeps.
-pub fn finish_all<T: AsRef<Tunnel>>(tunnels: &[T]) {
+pub fn finish_all<'a>(tunnels: impl Iterator<Item = &'a Tunnel> + Clone) {
     pseudowire::close_all(|close| {
-        for tunnel in tunnels {
-            let sessions = tunnel.as_ref().remains.lock().sessions.take();
+        for tunnel in tunnels.clone() {
+            let sessions = tunnel.remains.lock().sessions.take();
             for session in sessions.iter().flat_map(Sessions::values) {
                 close(session);
             }
         }
     });
     let mut managed = tunnels
-        .iter()
-        .map(AsRef::as_ref)
+        .clone()
         .filter(|tunnel| tunnel.fd >= 0 && tunnel.config.encap == EncapType::Udp)
         .peekable();
     if managed.peek().is_some() {
@@ -316,14 +315,8 @@ pub fn finish_all<T: AsRef<Tunnel>>(tunnels: &[T]) {
         managed.for_each(|tunnel| tunnel.sock.lock().clear_encap_errors());
     }
     for tunnel in tunnels {
-        let socket = tunnel.as_ref().remains.lock().socket.take();
+        let socket = tunnel.remains.lock().socket.take();
         drop(socket);
-    }
-}
-
-impl AsRef<Tunnel> for Tunnel {
-    fn as_ref(&self) -> &Self {
-        self
     }
 }
 
