@@ -119,3 +119,26 @@ def test_modprobe_by_old_names(unloaded: None) -> None:
         assert system.module_of(name) in system.loaded()
     for c_name in ("l2tp_core", "l2tp_eth"):
         assert Path("/sys/module", system.module_of(c_name), "version").exists()
+
+
+@pytest.mark.only("rust", "C cannot be loaded beside itself")
+@pytest.mark.unloads
+@pytest.mark.parametrize("c_name", ["l2tp_netlink", "l2tp_ip", "l2tp_ip6"])
+def test_beside_the_c_modules(unloaded: None, c_name: str) -> None:
+    """Refused with a message that says so, and without a trace; fine when they are gone."""
+    # without the modprobe.d file that makes the names mean ours
+    subprocess.run(("modprobe", "-C", "/dev/null", c_name), check=True)
+    assert c_name in system.loaded()
+    c_modules = [name for name in system.C_MODULES if name in system.loaded()]
+    try:
+        done = subprocess.run(("modprobe", "l2tp"), capture_output=True, text=True)
+        # EEXIST, of which the kernel makes EBUSY so that it does not mean "this module is loaded"
+        assert done.returncode and "busy" in done.stderr, done
+        assert "l2tp" not in system.loaded()
+        log = subprocess.run(("dmesg",), capture_output=True, text=True, check=True).stdout
+        assert any("l2tp: L2TP is there already: remove the C modules" in line
+                   for line in log.splitlines()[-5:]), log[-1000:]
+    finally:
+        subprocess.run(("rmmod", *c_modules), check=True)
+    system.modprobe("l2tp")
+    assert "l2tp" in system.loaded()

@@ -104,6 +104,19 @@ impl Drop for Barrier {
 
 impl kernel::Module for L2tp {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        Self::register(module).inspect_err(|e| {
+            if *e == EEXIST {
+                pr_err!(
+                    "L2TP is there already: remove the C modules first (rmmod l2tp_ppp l2tp_eth \
+                     l2tp_netlink l2tp_ip6 l2tp_ip l2tp_core)\n"
+                );
+            }
+        })
+    }
+}
+
+impl L2tp {
+    fn register(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
         let encap = udp_tunnel::Drain;
         let ethernet = eth::Registration::register(module)?;
