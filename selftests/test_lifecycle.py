@@ -116,12 +116,11 @@ def new_host(traffic: Flood) -> NetNS:
 @pytest.mark.unloads
 def test_rounds(traffic: Flood) -> None:
     """Every ending with every kind of tunnel; every fifth round the whole namespace dies with
-    everything in it, and four times on the way the module is unloaded and loaded again."""
+    everything in it, and every fifth the module is unloaded and loaded again."""
     settle()
     system.unload()
     system.load()
     references = system.loaded()
-    reload_every = max(1, ROUNDS // 4)
     warm_up = min(20, ROUNDS // 4)
     before: dict[str, int] = {}
     host = new_host(traffic)
@@ -141,15 +140,18 @@ def test_rounds(traffic: Flood) -> None:
             eventually(this.is_gone, what=f"end of round {number}")
             if this.sock:
                 this.sock.close()
-        if number % reload_every == reload_every - 1:
+        if number % 5 == 2:
             reload_under_traffic(host, references)
     host.close()
-    after = memory.objects()
     eventually(lambda: system.loaded() == references)
-    print("growth:", memory.growth(before, after))
-    leaked = {name: count for name, count in memory.growth(before, after).items()
-              if count > 30}  # the noise is below 10; one object in five rounds shows
-    assert not leaked, leaked
+
+    def kept() -> dict[str, int]:
+        # the noise is below 10; one object in five rounds shows
+        return {name: count for name, count in memory.growth(before, memory.objects()).items()
+                if count > 30}
+
+    # what is merely late, on a busy machine, is freed in the end
+    eventually(lambda: not kept(), 30, what="return of all memory")
     assert not memory.network_devices_waiting()
 
 
