@@ -219,6 +219,33 @@ def test_lookup_uses_the_name_given_at_creation(ns: NetNS) -> None:
     assert find(Cmd.SESSION_GET, string(Attr.IFNAME, "before")).one[Attr.SESSION_ID] == 2
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (2, 1, 4, 3), (3, 4, 1, 2)])
+def test_namesakes(ns: NetNS, order: tuple[int, ...]) -> None:
+    """As long as a session of the name is left, one is found; then none."""
+    ns.l2tp.tunnel(1)
+    ns.l2tp.tunnel(2, sport=6000)
+    left = {1: 1, 2: 2, 3: 1, 4: 2}
+    for sid, tid in left.items():
+        ns.l2tp.session(tid, sid, ifname="same")
+        ns.rename("same", f"was{sid}")
+    for sid in order:
+        assert ns.l2tp.ask(Cmd.SESSION_GET,
+                           string(Attr.IFNAME, "same")).one[Attr.SESSION_ID] in left
+        ns.l2tp.del_session(left.pop(sid), sid)
+        eventually(lambda: f"was{sid}" not in ns.links())
+    assert ns.l2tp.ask(Cmd.SESSION_GET, string(Attr.IFNAME, "same")).errno == errno.ENODEV
+    # and with their tunnels
+    for sid, tid in ((1, 1), (2, 2)):
+        ns.l2tp.session(tid, sid, ifname="same")
+        ns.rename("same", f"was{sid}")
+    ns.l2tp.del_tunnel(1)
+    eventually(lambda: "was1" not in ns.links())
+    assert ns.l2tp.ask(Cmd.SESSION_GET, string(Attr.IFNAME, "same")).one[Attr.SESSION_ID] == 2
+    ns.l2tp.del_tunnel(2)
+    eventually(lambda: ns.links() == ["lo"])
+    assert ns.l2tp.ask(Cmd.SESSION_GET, string(Attr.IFNAME, "same")).errno == errno.ENODEV
+
+
 @LOOKUPS
 @pytest.mark.parametrize("owner,other", [(1, 2), (1, 3), (3, 1), (1, 4), (3, 6)])
 def test_lookup_through_another_tunnel(tunnels: L2tp, cmd: Cmd, owner: int, other: int) -> None:

@@ -17,6 +17,10 @@
 //! | `v3_shared` | tunnel id and session id | v3 data messages with a shared session id |
 //! | `names` | device name at creation | requests |
 //!
+//! `names` has the first session of a name. There can be others, as a device may be renamed and its
+//! name given to the next; their entries wait in the registry, and one moves up when the first is
+//! deleted.
+//!
 //! RFC 3931 wants session ids to be unique on a node, but there are clients that give the same id to
 //! a session in each of their UDP tunnels. So an id may be shared by UDP tunnels, and then the socket
 //! that received the datagram tells which tunnel it belongs to.
@@ -137,7 +141,14 @@ enum Place {
 /// Everything in the order of ids.
 struct Registry {
     tunnels: RBTree<u32, Place>,
+    /// Entries for the table of names, while an older session is found by the name.
+    namesakes: Namesakes,
 }
+
+type Namesakes = RBTree<NameOrder, Entry<[u8; 16], Arc<Session>>>;
+
+/// What namesakes are ordered by: name, tunnel id, session id.
+type NameOrder = ([u8; 16], u32, u32);
 
 /// The state of a network namespace.
 #[pin_data]
@@ -170,7 +181,7 @@ impl PerNet for Namespace {
     fn init(_net: &Net) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
-                registry <- new_mutex!(Registry { tunnels: RBTree::new() }, "l2tp registry"),
+                registry <- new_mutex!(Registry::new(), "l2tp registry"),
                 tunnels <- RcuHashTable::new(),
                 sockets <- RcuHashTable::new(),
                 v2 <- RcuHashTable::new(),
@@ -281,14 +292,11 @@ impl Namespace {
         Some(session.clone())
     }
 
-    /// The session whose device was called `name` when it was made. May sleep.
+    /// The session whose device was called `name` when it was made; of several, the oldest. Any
+    /// context.
     pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
         let guard = rcu::read_lock();
-        let found = self.names.find_rcu(name, &guard).cloned();
-        drop(guard);
-        // A name may have been given again after its device was renamed. The table has the first
-        // session of a name only; so if it is gone, there may be others.
-        found.or_else(|| self.registry.lock().session_named(name))
+        self.names.find_rcu(name, &guard).cloned()
     }
 
     /// The session that a v3 data message over UDP belongs to.
@@ -568,17 +576,29 @@ impl Namespace {
     }
 
     /// Records the name of the session's device, by which requests may find it. May sleep.
-    pub fn name_session(&self, session: &Arc<Session>, name: [u8; 16]) {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and what growing the table gives.
+    pub fn name_session(&self, session: &Arc<Session>, name: [u8; 16]) -> Result {
         session.set_ifname(name);
-        let registry = self.registry.lock();
+        let entry = Entry::new(name, session.clone(), GFP_KERNEL)?;
+        let mut registry = self.registry.lock();
         if !registry.has(session) {
             // It was deleted in the meantime, and nobody would remove the entry.
-            return;
+            return Ok(());
         }
-        // Without an entry, the session is found in the registry; so is one whose device has taken
-        // the first name of a device that was renamed.
-        if let Ok(entry) = Entry::new(name, session.clone(), GFP_KERNEL) {
-            let _ = self.names.insert(entry);
+        match self.names.insert(entry) {
+            Err((e, entry)) if e == EEXIST => {
+                // Allocated with the lock held, which allocates nothing while it reclaims memory.
+                registry.namesakes.try_create_and_insert(
+                    name_order(session, name),
+                    entry,
+                    GFP_KERNEL,
+                )?;
+                Ok(())
+            }
+            other => other.map_err(|(e, _)| e),
         }
     }
 
@@ -600,7 +620,7 @@ impl Namespace {
         if node.is_none() {
             return false;
         }
-        self.unlink_session(session);
+        self.unlink_session(session, &mut registry.namesakes);
         drop(registry);
         drop(node);
         if let Some(queue) = self.queue.as_ref() {
@@ -632,7 +652,7 @@ impl Namespace {
         self.tunnels.remove(&tunnel_key(id));
         if let Place::Taken(_, sessions) = place {
             for session in sessions.values() {
-                self.unlink_session(session);
+                self.unlink_session(session, &mut registry.namesakes);
             }
             tunnel.set_closed();
             tunnel.leave(sessions);
@@ -643,7 +663,7 @@ impl Namespace {
     }
 
     /// Takes a session out of the hash tables. The registry must be locked.
-    fn unlink_session(&self, session: &Arc<Session>) {
+    fn unlink_session(&self, session: &Arc<Session>, namesakes: &mut Namesakes) {
         match session.tunnel().version() {
             Version::V2 => {
                 self.v2.remove(&v2_table_key(session));
@@ -651,13 +671,34 @@ impl Namespace {
             Version::V3 => self.unlink_v3(session),
         }
         if let Some(name) = session.ifname() {
-            let guard = rcu::read_lock();
-            let ours = self
-                .names
-                .find_rcu(&name, &guard)
-                .is_some_and(|found| Arc::ptr_eq(found, session));
-            drop(guard);
-            if ours {
+            self.unlink_name(session, name, namesakes);
+        }
+    }
+
+    fn unlink_name(&self, session: &Arc<Session>, name: [u8; 16], namesakes: &mut Namesakes) {
+        if namesakes.remove(&name_order(session, name)).is_some() {
+            return;
+        }
+        let guard = rcu::read_lock();
+        let ours = self
+            .names
+            .find_rcu(&name, &guard)
+            .is_some_and(|found| Arc::ptr_eq(found, session));
+        drop(guard);
+        if !ours {
+            return;
+        }
+        let next = namesakes
+            .cursor_lower_bound(&(name, 0, 0))
+            .map(|cursor| *cursor.current().0)
+            .filter(|order| order.0 == name)
+            .and_then(|order| namesakes.remove(&order));
+        match next {
+            // Takes no memory. The registry is locked, so that the name is still there.
+            Some(entry) => {
+                let _ = self.names.replace(entry);
+            }
+            None => {
                 self.names.remove(&name);
             }
         }
@@ -788,6 +829,13 @@ impl Encap for Namespace {
 }
 
 impl Registry {
+    fn new() -> Self {
+        Self {
+            tunnels: RBTree::new(),
+            namesakes: RBTree::new(),
+        }
+    }
+
     /// The sessions of `tunnel`, if it is registered.
     fn sessions(&self, tunnel: &Tunnel) -> Option<&Sessions> {
         match self.tunnels.get(&tunnel.tunnel_id().get())? {
@@ -804,19 +852,6 @@ impl Registry {
             .is_some_and(|found| Arc::ptr_eq(found, session))
     }
 
-    /// A session whose device was called `name` when it was made.
-    fn session_named(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
-        self.tunnels
-            .values()
-            .filter_map(|place| match place {
-                Place::Taken(_, sessions) => Some(sessions.values()),
-                Place::Reserved => None,
-            })
-            .flatten()
-            .find(|session| session.ifname().as_ref() == Some(name))
-            .cloned()
-    }
-
     fn sessions_mut(&mut self, tunnel: &Tunnel) -> Option<&mut Sessions> {
         match self.tunnels.get_mut(&tunnel.tunnel_id().get())? {
             Place::Taken(found, sessions) if core::ptr::eq(&**found, tunnel) => Some(sessions),
@@ -831,6 +866,15 @@ fn session_order(tunnel: &Tunnel, id: SessionId) -> u32 {
         Version::V2 => id.to_v2().into(),
         Version::V3 => id.get(),
     }
+}
+
+fn name_order(session: &Session, name: [u8; 16]) -> NameOrder {
+    let tunnel = session.tunnel();
+    (
+        name,
+        tunnel.tunnel_id().get(),
+        session_order(tunnel, session.session_id()),
+    )
 }
 
 fn v2_table_key(session: &Session) -> [u8; 8] {

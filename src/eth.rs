@@ -174,12 +174,11 @@ pub fn create(
         }
     }
     namespace.register_session(&session)?;
-    let name = device.register(&rtnl).map(|device| device.name(&rtnl));
-    match name {
-        Ok(name) => {
-            namespace.name_session(&session, name);
-            Ok(session)
-        }
+    let named = device
+        .register(&rtnl)
+        .and_then(|device| namespace.name_session(&session, device.name(&rtnl)));
+    match named {
+        Ok(()) => Ok(session),
         Err(e) => {
             namespace.delete_session(&session);
             let refusal = Refusal::new(e, c"cannot register the network device");

@@ -78,6 +78,9 @@ struct Aligned<K>(K);
 /// An entry that is in no table: what to insert, or what an insertion gave back.
 pub struct Entry<K: Key, V>(KBox<Node<K, V>>);
 
+// SAFETY: It owns a key, which is `Send`, and a value. Its list head is not used outside of a table.
+unsafe impl<K: Key, V: Send> Send for Entry<K, V> {}
+
 impl<K: Key, V> Entry<K, V> {
     /// Allocates an entry.
     pub fn new(key: K, value: V, flags: kernel::alloc::Flags) -> Result<Self, AllocError> {
