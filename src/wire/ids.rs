@@ -7,11 +7,12 @@
 /// L2TP protocol version, the `Ver` nibble of the flags word (RFC 2661 section 3.1, RFC 3931
 /// section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Version {
     /// L2TPv2, RFC 2661.
-    V2,
+    V2 = 2,
     /// L2TPv3, RFC 3931.
-    V3,
+    V3 = 3,
 }
 
 impl Version {
@@ -28,20 +29,19 @@ impl Version {
     /// Returns the number used on the wire and in the uapi.
     #[inline]
     pub const fn get(self) -> u8 {
-        match self {
-            Self::V2 => 2,
-            Self::V3 => 3,
-        }
+        // CAST: the discriminants are the numbers.
+        self as u8
     }
 }
 
 /// What carries L2TP messages; the values are those of `enum l2tp_encap_type` in the uapi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
 pub enum EncapType {
     /// UDP datagrams, any port (RFC 2661 section 8.1, RFC 3931 section 4.1.2).
-    Udp,
+    Udp = 0,
     /// IP protocol 115 (RFC 3931 section 4.1.1).
-    Ip,
+    Ip = 1,
 }
 
 impl EncapType {
@@ -58,10 +58,8 @@ impl EncapType {
     /// Returns the uapi value.
     #[inline]
     pub const fn get(self) -> u16 {
-        match self {
-            Self::Udp => 0,
-            Self::Ip => 1,
-        }
+        // CAST: the discriminants are the numbers.
+        self as u16
     }
 }
 
@@ -113,11 +111,12 @@ impl PwType {
 /// L2-specific sublayer of an L2TPv3 session (RFC 3931 section 4.6); the values are those of
 /// `enum l2tp_l2spec_type` in the uapi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum L2SpecType {
     /// No sublayer, hence no sequence numbers in either direction.
-    None,
+    None = 0,
     /// The default sublayer: four bytes, present in every data message.
-    Default,
+    Default = 1,
 }
 
 impl L2SpecType {
@@ -134,10 +133,8 @@ impl L2SpecType {
     /// Returns the uapi value.
     #[inline]
     pub const fn get(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Default => 1,
-        }
+        // CAST: the discriminants are the numbers.
+        self as u8
     }
 
     /// Returns how many bytes the sublayer takes on the wire.
