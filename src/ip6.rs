@@ -42,9 +42,13 @@ pub struct V6;
 
 static SLOT: Slot<Sockets<V6>> = Slot::new();
 
-/// `fe80::/10`: good for one link only.
+/// Whether an address is good for one link only: `fe80::/10`, or a group of such a scope.
 fn is_link_local([a, b, ..]: [u8; 16]) -> bool {
-    a == 0xfe && b & 0xc0 == 0x80
+    match a {
+        0xfe => b & 0xc0 == 0x80,
+        0xff => b & 0x0f == 2,
+        _ => false,
+    }
 }
 
 /// The IPv4 address in `::ffff:0:0/96`.
