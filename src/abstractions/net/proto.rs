@@ -402,8 +402,15 @@ impl<P: Proto> Locked<'_, P> {
 
     /// Undoes [`Locked::connect`], and forgets the local address and the device, too.
     pub fn disconnect(&self) -> Result {
-        // SAFETY: The socket is valid, of a datagram protocol, and locked.
-        to_result(unsafe { bindings::__udp_disconnect(self.as_ptr(), 0) })
+        // SAFETY: The socket is valid, of a datagram protocol, and locked. C does not forget an IPv6
+        // peer; the field is there in each socket.
+        unsafe {
+            #[cfg(CONFIG_IPV6)]
+            (&raw mut (*self.common()).skc_v6_daddr)
+                .cast::<[u8; 16]>()
+                .write_volatile([0; 16]);
+            to_result(bindings::__udp_disconnect(self.as_ptr(), 0))
+        }
     }
 }
 
