@@ -18,6 +18,7 @@ use super::{
         Domain, //
     },
     skbuff::Skb, //
+    mem::MaybeUninit,
 };
 use crate::bindings;
 use core::{
@@ -93,11 +94,12 @@ impl Message {
         unsafe { (*self.as_ptr()).msg_flags }
     }
 
-    /// Copies `len` bytes of data to `out`. `EFAULT` if user space has not got them.
-    fn copy_to(&mut self, out: *mut u8, len: usize) -> Result {
-        // SAFETY: By the type invariants; the caller has room for `len` bytes at `out`.
-        // CAST: Messages are far shorter than 2^31 bytes.
-        to_result(unsafe { bindings::memcpy_from_msg(out.cast(), self.as_ptr(), len as i32) })
+    /// Fills `out` with data. `EFAULT` if user space has not got as much; then it is initialised in
+    /// part.
+    fn copy_to(&mut self, out: &mut [MaybeUninit<u8>]) -> Result {
+        let len = i32::try_from(out.len())?;
+        // SAFETY: By the type invariants; there is room for `len` bytes at `out`.
+        to_result(unsafe { bindings::memcpy_from_msg(out.as_mut_ptr().cast(), self.as_ptr(), len) })
     }
 
     /// Tells the receiver where the message came from, if he wants to know.
@@ -266,18 +268,16 @@ impl<P: Proto> Locked<'_, P> {
         let ptr = NonNull::new(skb).ok_or(ENOMEM)?;
         // SAFETY: Just made, and ours.
         let skb = unsafe { Skb::from_raw(ptr) };
-        // SAFETY: There is room for `size` bytes in the empty packet.
-        let data = unsafe {
+        // SAFETY: There is room for `size` bytes in the empty packet, whose memory nobody else uses.
+        // `header` is not longer than `total`, and `len` is the rest.
+        let rest = unsafe {
             bindings::skb_reserve(skb.as_ptr(), HEADROOM as i32);
             bindings::skb_reset_transport_header(skb.as_ptr());
-            bindings::skb_put(skb.as_ptr(), total).cast::<u8>()
-        };
-        // SAFETY: `header` is not longer than `total`.
-        let rest = unsafe {
+            let data = bindings::skb_put(skb.as_ptr(), total).cast::<u8>();
             ptr::copy_nonoverlapping(header.as_ptr(), data, header.len());
-            data.add(header.len())
+            slice::from_raw_parts_mut(data.add(header.len()).cast::<MaybeUninit<u8>>(), len)
         };
-        message.copy_to(rest, len)?;
+        message.copy_to(rest)?;
         Ok(skb)
     }
 

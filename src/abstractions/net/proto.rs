@@ -173,12 +173,12 @@ impl<P: Proto> Socket<P> {
         }
     }
 
-    /// The link for table number `i`, which must be below [`LINKS`].
+    /// The link for table number `I`.
     #[inline]
-    pub(super) fn link(&self, i: usize) -> &Link {
-        // SAFETY: Valid by the type invariants, and initialised by `init`. `SockTable::new` has
-        // checked `i`.
-        unsafe { &*(&raw const (*self.0.get()).links).cast::<Link>().add(i) }
+    pub(super) fn link<const I: usize>(&self) -> &Link {
+        const { assert!(I < LINKS) };
+        // SAFETY: Valid by the type invariants, and initialised by `init`. `I` was just checked.
+        unsafe { &*(&raw const (*self.0.get()).links).cast::<Link>().add(I) }
     }
 
     /// The protocol's own data.

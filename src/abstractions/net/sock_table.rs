@@ -83,7 +83,6 @@ unsafe impl<P: Proto, const I: usize> Sync for SockTable<P, I> {}
 impl<P: Proto, const I: usize> SockTable<P, I> {
     /// An initialiser for an empty table. May sleep.
     pub fn new() -> impl PinInit<Self, Error> {
-        const { assert!(I < LINKS) };
         try_pin_init!(Self {
             // INVARIANT: The table is empty.
             table <- Opaque::try_ffi_init(|slot| {
@@ -104,7 +103,7 @@ impl<P: Proto, const I: usize> SockTable<P, I> {
     ///
     /// `EBUSY` if `sk` is in a table with the same `I` already; `ENOMEM`, `E2BIG`.
     pub fn insert(&self, sk: &Socket<P>, key: Key) -> Result {
-        let link = sk.link(I);
+        let link = sk.link::<I>();
         if link.owner.cmpxchg(FREE, BUSY, Acquire).is_err() {
             return Err(EBUSY);
         }
@@ -129,7 +128,7 @@ impl<P: Proto, const I: usize> SockTable<P, I> {
 
     /// Takes `sk` out of the table. Says whether it was there. Does not sleep.
     pub fn remove(&self, sk: &Socket<P>) -> bool {
-        let link = sk.link(I);
+        let link = sk.link::<I>();
         if link.owner.cmpxchg(self.id(), BUSY, Acquire).is_err() {
             return false;
         }
