@@ -30,6 +30,7 @@ use crate::{
             flags,
             Message, //
         },
+        domain::Domain,
         net_namespace::{
             self,
             Net,
@@ -45,7 +46,6 @@ use crate::{
         },
         protocol::{
             self,
-            Domain,
             Handler,
             Packet, //
         },

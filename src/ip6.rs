@@ -9,12 +9,12 @@ use crate::{
             Message, //
         },
         datagram6::Destination,
+        domain::Domain,
         net_namespace::{
             Net,
             Slot, //
         },
         proto::Locked,
-        protocol::Domain,
         sock_table::Key,
         socket::KernelSocket, //
     },

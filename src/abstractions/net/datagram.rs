@@ -7,21 +7,19 @@
 //! [`include/net/ip.h`](srctree/include/net/ip.h)
 
 use super::{
+    domain::Domain,
     net_namespace::Net,
     proto::{
         Locked,
         Proto,
         Socket, //
     },
-    protocol::{
-        network_header,
-        Domain, //
-    },
+    protocol::network_header,
     skbuff::Skb, //
-    mem::MaybeUninit,
 };
 use crate::bindings;
 use core::{
+    mem::MaybeUninit,
     ptr::{
         self,
         NonNull, //
@@ -191,13 +189,7 @@ impl<P: Proto> Received<'_, P> {
     pub fn ingress(&self) -> u32 {
         // SAFETY: The packet is valid, and was queued by `Socket::queue` with the control block of
         // the socket's family; for IPv4, the route that it came with may be gone, not replaced.
-        let index = unsafe {
-            match P::DOMAIN {
-                Domain::Inet => bindings::inet_iif(self.skb.as_ptr()),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::inet6_iif(self.skb.as_ptr()),
-            }
-        };
+        let index = unsafe { (P::DOMAIN.functions().iif)(self.skb.as_ptr()) };
         // CAST: Interface indices are not negative.
         index as u32
     }
@@ -231,11 +223,7 @@ impl<P: Proto> Received<'_, P> {
         // those of the socket's family.
         unsafe {
             bindings::sock_recv_timestamp(msg, sk, skb);
-            match P::DOMAIN {
-                Domain::Inet => bindings::ip_cmsg_recv(msg, sk, skb),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::ip6_cmsg_recv(msg, sk, skb),
-            }
+            (P::DOMAIN.functions().control_to)(msg, sk, skb);
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod datagram;
 #[cfg(CONFIG_IPV6)]
 pub mod datagram6;
+pub mod domain;
 pub mod genetlink;
 pub mod net_namespace;
 pub mod netdevice;

@@ -22,11 +22,9 @@
 
 use super::{
     datagram::Message,
+    domain::Domain,
     net_namespace::Net,
-    protocol::{
-        Domain,
-        Packet, //
-    },
+    protocol::Packet,
     sock::{
         Sock,
         SockGuard, //
@@ -118,7 +116,7 @@ struct Memory<P: Proto> {
     inet: bindings::inet_sock,
     links: [Link; LINKS],
     data: P::Data,
-    /// IPv4 sockets end before this.
+    /// Not used by IPv4, but a part of each object, so that references to it are true.
     #[cfg(CONFIG_IPV6)]
     inet6: bindings::ipv6_pinfo,
 }
@@ -186,15 +184,6 @@ impl<P: Proto> Socket<P> {
     pub fn data(&self) -> &P::Data {
         // SAFETY: Valid by the type invariants, and initialised by `init`.
         unsafe { &(*self.0.get()).data }
-    }
-
-    /// The device that the socket is bound to, or 0.
-    #[inline]
-    pub fn bound_device(&self) -> u32 {
-        // SAFETY: Valid by the type invariants.
-        let index = unsafe { (&raw const (*self.common()).skc_bound_dev_if).read_volatile() };
-        // CAST: Interface indices are not negative.
-        index as u32
     }
 
     /// The IPv4 address that packets must be sent to to be received, and the one they come from;
@@ -269,7 +258,7 @@ impl<P: Proto> Socket<P> {
     /// policy, its filter and its buffer size allow. Without the socket lock, like raw sockets:
     /// the queue has a lock of its own.
     pub fn queue(&self, net: &Net, packet: Packet) {
-        if packet.domain() != P::DOMAIN || !packet.allowed_by(self.as_ptr()) {
+        if !packet.allowed_by(self) {
             return;
         }
         let skb = packet.into_skb();
@@ -391,13 +380,7 @@ impl<P: Proto> Locked<'_, P> {
         let len = address.len() as i32;
         let storage = storage.0.as_mut_ptr().cast();
         // SAFETY: The socket is valid, of this family, and locked; the address is ours.
-        to_result(unsafe {
-            match P::DOMAIN {
-                Domain::Inet => bindings::__ip4_datagram_connect(self.as_ptr(), storage, len),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::__ip6_datagram_connect(self.as_ptr(), storage, len),
-            }
-        })
+        to_result(unsafe { (P::DOMAIN.functions().connect)(self.as_ptr(), storage, len) })
     }
 
     /// Undoes [`Locked::connect`], and forgets the local address and the device, too.
@@ -455,18 +438,24 @@ impl Net {
     }
 }
 
-/// The socket that C calls a slot of `proto` with, and its namespace.
+/// Calls `method` with the socket that C calls a slot of `proto` with, and its namespace.
 ///
 /// # Safety
 ///
-/// `sk` must be an open socket of `P`: neither is it freed, nor does its namespace exit, during
-/// `'a`.
-unsafe fn open<'a, P: Proto>(sk: *mut bindings::sock) -> (&'a Net, &'a Socket<P>) {
-    // SAFETY: By the safety requirement.
-    unsafe {
-        let sk = Socket::<P>::from_raw(sk);
-        (sk.net(), sk)
-    }
+/// `sk` must be an open socket of `P`: neither is it freed, nor does its namespace exit, during the
+/// call.
+unsafe fn call<P: Proto>(
+    sk: *mut bindings::sock,
+    method: impl FnOnce(&Net, &Socket<P>) -> Result<i32>,
+) -> i32 {
+    from_result(|| {
+        // SAFETY: By the safety requirement.
+        let (net, sk) = unsafe {
+            let sk = Socket::<P>::from_raw(sk);
+            (sk.net(), sk)
+        };
+        method(net, sk)
+    })
 }
 
 /// The bytes of an address.
@@ -510,8 +499,10 @@ unsafe extern "C" fn close<P: Proto>(sk: *mut bindings::sock, _timeout: isize) {
     // SAFETY: Called once, when the socket's last user has gone; nobody else has the reference that
     // `sk_common_release` gives up.
     unsafe {
-        let (net, socket) = open::<P>(sk);
-        P::close(net, socket);
+        call::<P>(sk, |net, sk| {
+            P::close(net, sk);
+            Ok(0)
+        });
         bindings::sk_common_release(sk);
     }
 }
@@ -520,18 +511,8 @@ unsafe extern "C" fn close<P: Proto>(sk: *mut bindings::sock, _timeout: isize) {
 ///
 /// For `struct proto`: `sk` must be a socket of `P` without user, as `sk_common_release` calls it.
 unsafe extern "C" fn destroy<P: Proto>(sk: *mut bindings::sock) {
-    // SAFETY: The socket is valid, and has no user any more. What is purged was never sent.
-    unsafe {
-        match P::DOMAIN {
-            Domain::Inet => bindings::__skb_queue_purge(&raw mut (*sk).sk_write_queue),
-            #[cfg(CONFIG_IPV6)]
-            Domain::Inet6 => {
-                bindings::lock_sock(sk);
-                bindings::ip6_flush_pending_frames(sk);
-                bindings::release_sock(sk);
-            }
-        }
-    }
+    // SAFETY: By the safety requirement.
+    unsafe { (P::DOMAIN.functions().flush)(sk) }
 }
 
 /// # Safety
@@ -542,11 +523,11 @@ unsafe extern "C" fn bind<P: Proto>(
     address: *mut bindings::sockaddr_unsized,
     len: i32,
 ) -> i32 {
-    from_result(|| {
-        // SAFETY: Called for an open socket, with an address that was copied into the kernel.
-        let ((net, sk), address) = unsafe { (open::<P>(sk), bytes(address, len)) };
-        P::bind(net, sk, address).map(|()| 0)
-    })
+    // SAFETY: By the safety requirement; the address was copied into the kernel.
+    unsafe {
+        let address = bytes(address, len);
+        call::<P>(sk, |net, sk| P::bind(net, sk, address).map(|()| 0))
+    }
 }
 
 /// # Safety
@@ -557,37 +538,33 @@ unsafe extern "C" fn connect<P: Proto>(
     address: *mut bindings::sockaddr_unsized,
     len: i32,
 ) -> i32 {
-    from_result(|| {
-        // SAFETY: As for `bind`.
-        let ((net, sk), address) = unsafe { (open::<P>(sk), bytes(address, len)) };
-        P::connect(net, sk, address).map(|()| 0)
-    })
+    // SAFETY: As for `bind`.
+    unsafe {
+        let address = bytes(address, len);
+        call::<P>(sk, |net, sk| P::connect(net, sk, address).map(|()| 0))
+    }
 }
 
 /// # Safety
 ///
 /// For `struct proto`: `sk` must be an open socket of `P`.
 unsafe extern "C" fn disconnect<P: Proto>(sk: *mut bindings::sock, _flags: i32) -> i32 {
-    from_result(|| {
-        // SAFETY: Called for an open socket.
-        let (net, sk) = unsafe { open::<P>(sk) };
-        P::disconnect(net, sk).map(|()| 0)
-    })
+    // SAFETY: By the safety requirement.
+    unsafe { call::<P>(sk, |net, sk| P::disconnect(net, sk).map(|()| 0)) }
 }
 
 /// # Safety
 ///
 /// For `struct proto`: `sk` must be an open socket of `P`, and `arg` be valid for writes.
 unsafe extern "C" fn ioctl<P: Proto>(sk: *mut bindings::sock, request: i32, arg: *mut i32) -> i32 {
-    from_result(|| {
-        // SAFETY: Called for an open socket. The number of a request is a bit pattern.
-        let (_, sk) = unsafe { open::<P>(sk) };
-        // CAST: As said.
-        let number = P::ioctl(sk, request as u32)?;
-        // SAFETY: `arg` is the caller's variable.
-        unsafe { *arg = number };
-        Ok(0)
-    })
+    // SAFETY: By the safety requirement; `arg` is the caller's variable.
+    unsafe {
+        call::<P>(sk, |_, sk| {
+            // CAST: The number of a request is a bit pattern.
+            *arg = P::ioctl(sk, request as u32)?;
+            Ok(0)
+        })
+    }
 }
 
 /// # Safety
@@ -598,12 +575,14 @@ unsafe extern "C" fn sendmsg<P: Proto>(
     msg: *mut bindings::msghdr,
     len: usize,
 ) -> i32 {
-    from_result(|| {
-        // SAFETY: By the safety requirement.
-        let ((net, sk), message) = unsafe { (open::<P>(sk), Message::from_raw(msg)) };
-        P::send(net, sk, message, len)?;
-        Ok(i32::try_from(len)?)
-    })
+    // SAFETY: By the safety requirement.
+    unsafe {
+        let message = Message::from_raw(msg);
+        call::<P>(sk, |net, sk| {
+            P::send(net, sk, message, len)?;
+            Ok(i32::try_from(len)?)
+        })
+    }
 }
 
 /// # Safety
@@ -616,13 +595,15 @@ unsafe extern "C" fn recvmsg<P: Proto>(
     len: usize,
     flags: i32,
 ) -> i32 {
-    from_result(|| {
-        // SAFETY: By the safety requirement.
-        let ((_, sk), message) = unsafe { (open::<P>(sk), Message::from_raw(msg)) };
-        // CAST: Flags are a bit pattern.
-        let len = P::receive(sk, message, len, flags as u32)?;
-        Ok(i32::try_from(len)?)
-    })
+    // SAFETY: By the safety requirement.
+    unsafe {
+        let message = Message::from_raw(msg);
+        call::<P>(sk, |_, sk| {
+            // CAST: Flags are a bit pattern.
+            let len = P::receive(sk, message, len, flags as u32)?;
+            Ok(i32::try_from(len)?)
+        })
+    }
 }
 
 /// # Safety
@@ -634,19 +615,19 @@ unsafe extern "C" fn getname<P: Proto>(
     address: *mut bindings::sockaddr,
     peer: i32,
 ) -> i32 {
-    from_result(|| {
-        // SAFETY: Called for an open socket.
-        let (_, sk) = unsafe { open::<P>((*socket).sk) };
-        let name = P::name(sk, peer != 0)?;
-        let name = name.as_ref();
-        let len = name
-            .len()
-            .min(size_of::<bindings::__kernel_sockaddr_storage>());
-        // SAFETY: The caller has room for the longest of addresses.
-        unsafe { ptr::copy_nonoverlapping(name.as_ptr(), address.cast(), len) };
-        // CAST: At most 128.
-        Ok(len as i32)
-    })
+    // SAFETY: By the safety requirement.
+    unsafe {
+        call::<P>((*socket).sk, |_, sk| {
+            let name = P::name(sk, peer != 0)?;
+            let name = name.as_ref();
+            let len = name
+                .len()
+                .min(size_of::<bindings::__kernel_sockaddr_storage>());
+            ptr::copy_nonoverlapping(name.as_ptr(), address.cast(), len);
+            // CAST: At most 128.
+            Ok(len as i32)
+        })
+    }
 }
 
 /// Not used: sockets are in tables of the protocol's own.
@@ -681,23 +662,13 @@ impl Objects {
         proto.recvmsg = Some(recvmsg::<P>);
         proto.hash = Some(hash);
         proto.unhash = Some(unhash);
+        proto.setsockopt = Some(P::DOMAIN.functions().setsockopt);
+        proto.getsockopt = Some(P::DOMAIN.functions().getsockopt);
         // CAST: Sizes of C structures fit, here and below.
         proto.obj_size = size_of::<Memory<P>>() as u32;
-        match P::DOMAIN {
-            Domain::Inet => {
-                proto.setsockopt = Some(bindings::ip_setsockopt);
-                proto.getsockopt = Some(bindings::ip_getsockopt);
-                #[cfg(CONFIG_IPV6)]
-                {
-                    proto.obj_size = offset_of!(Memory<P>, inet6) as u32;
-                }
-            }
-            #[cfg(CONFIG_IPV6)]
-            Domain::Inet6 => {
-                proto.setsockopt = Some(bindings::ipv6_setsockopt);
-                proto.getsockopt = Some(bindings::ipv6_getsockopt);
-                proto.ipv6_pinfo_offset = offset_of!(Memory<P>, inet6) as u32;
-            }
+        #[cfg(CONFIG_IPV6)]
+        if P::DOMAIN == Domain::Inet6 {
+            proto.ipv6_pinfo_offset = offset_of!(Memory<P>, inet6) as u32;
         }
         let (_, room) = proto.name.split_last_mut().unwrap_or((&mut 0, &mut []));
         for (to, from) in room.iter_mut().zip(P::NAME.to_bytes()) {
@@ -707,17 +678,20 @@ impl Objects {
     }
 
     fn ops<P: Proto>(module: *mut bindings::module) -> bindings::proto_ops {
-        let mut ops = bindings::proto_ops {
+        let functions = P::DOMAIN.functions();
+        bindings::proto_ops {
             family: P::DOMAIN.family().into(),
             owner: module,
-            release: Some(bindings::inet_release),
-            bind: Some(bindings::inet_bind),
+            release: Some(functions.release),
+            bind: Some(functions.bind),
             connect: Some(bindings::inet_dgram_connect),
             socketpair: Some(bindings::sock_no_socketpair),
             accept: Some(bindings::sock_no_accept),
             getname: Some(getname::<P>),
             poll: Some(bindings::datagram_poll),
-            ioctl: Some(bindings::inet_ioctl),
+            ioctl: Some(functions.ioctl),
+            #[cfg(CONFIG_COMPAT)]
+            compat_ioctl: functions.compat_ioctl,
             gettstamp: Some(bindings::sock_gettstamp),
             listen: Some(bindings::sock_no_listen),
             shutdown: Some(bindings::inet_shutdown),
@@ -727,18 +701,7 @@ impl Objects {
             recvmsg: Some(bindings::sock_common_recvmsg),
             mmap: Some(bindings::sock_no_mmap),
             ..pin_init::zeroed()
-        };
-        #[cfg(CONFIG_IPV6)]
-        if P::DOMAIN == Domain::Inet6 {
-            ops.release = Some(bindings::inet6_release);
-            ops.bind = Some(bindings::inet6_bind);
-            ops.ioctl = Some(bindings::inet6_ioctl);
-            #[cfg(CONFIG_COMPAT)]
-            {
-                ops.compat_ioctl = Some(bindings::inet6_compat_ioctl);
-            }
         }
-        ops
     }
 }
 
@@ -817,14 +780,8 @@ impl<P: Proto> Registration<P> {
         // SAFETY: By the type invariants the entry is complete, and stays where it is until it is
         // unregistered.
         let protosw = unsafe { &raw mut (*self.objects.as_ptr()).protosw };
-        // SAFETY: As above. IPv6 says whether it took the entry.
-        unsafe {
-            match P::DOMAIN {
-                Domain::Inet => bindings::inet_register_protosw(protosw),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => to_result(bindings::inet6_register_protosw(protosw))?,
-            }
-        }
+        // SAFETY: As above.
+        to_result(unsafe { (P::DOMAIN.functions().register)(protosw) })?;
         // INVARIANT: It was just registered.
         self.open = true;
         Ok(())
@@ -838,12 +795,7 @@ impl<P: Proto> Drop for Registration<P> {
             // SAFETY: By the type invariants. This waits for a grace period, so that nobody looks at
             // the entry any more.
             unsafe {
-                let protosw = &raw mut (*objects).protosw;
-                match P::DOMAIN {
-                    Domain::Inet => bindings::inet_unregister_protosw(protosw),
-                    #[cfg(CONFIG_IPV6)]
-                    Domain::Inet6 => bindings::inet6_unregister_protosw(protosw),
-                }
+                (P::DOMAIN.functions().unregister)(&raw mut (*objects).protosw);
             }
         }
         // SAFETY: By the type invariants. There are no sockets: none was opened, or the module's

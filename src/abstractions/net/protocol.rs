@@ -5,8 +5,10 @@
 //! C header: [`include/net/protocol.h`](srctree/include/net/protocol.h)
 
 use super::{
+    domain::Domain,
     net_namespace::Net,
-    skbuff::Skb, //
+    skbuff::Skb,
+    sock::Sock, //
 };
 use crate::bindings;
 use core::{
@@ -16,28 +18,6 @@ use core::{
     slice, //
 };
 use kernel::prelude::*;
-
-/// An internet protocol family.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Domain {
-    /// `AF_INET`: IPv4.
-    Inet,
-    /// `AF_INET6`: IPv6.
-    #[cfg(CONFIG_IPV6)]
-    Inet6,
-}
-
-impl Domain {
-    /// The number of the address family.
-    pub const fn family(self) -> u16 {
-        // CAST: Address families are small.
-        match self {
-            Self::Inet => bindings::AF_INET as u16,
-            #[cfg(CONFIG_IPV6)]
-            Self::Inet6 => bindings::AF_INET6 as u16,
-        }
-    }
-}
 
 /// What receives the packets of one IP protocol, in every network namespace.
 ///
@@ -97,22 +77,22 @@ impl Packet {
     #[inline]
     pub fn ingress(&self) -> u32 {
         // SAFETY: The packet is valid. By the type invariants the route and the control block are
-        // what these functions expect.
-        let index = unsafe {
-            match self.domain {
-                Domain::Inet => bindings::inet_iif(self.skb.as_ptr()),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::inet6_iif(self.skb.as_ptr()),
-            }
-        };
+        // what this expects.
+        let index = unsafe { (self.domain.functions().iif)(self.skb.as_ptr()) };
         // CAST: Interface indices are not negative.
         index as u32
     }
 
-    /// The version of IP.
+    /// Whether the IPsec policy of a socket lets the packet in; never, if the socket is of the other
+    /// family.
     #[inline]
-    pub fn domain(&self) -> Domain {
-        self.domain
+    pub(super) fn allowed_by(&self, sk: &Sock) -> bool {
+        if sk.family() != self.domain.family() {
+            return false;
+        }
+        // SAFETY: Packet and socket are valid, and of one family; the packet's headers and control
+        // block are those of its version of IP by the type invariants.
+        unsafe { (self.domain.functions().policy_check)(sk.as_ptr(), self.skb.as_ptr()) }
     }
 
     /// The packet without what IP knows about it.
@@ -292,52 +272,47 @@ unsafe impl<H: Handler> Send for Registration<H> {}
 // SAFETY: There are no methods.
 unsafe impl<H: Handler> Sync for Registration<H> {}
 
+/// Allocates `ops` and registers it with C, for `H`'s protocol.
+fn add<H: Handler, T>(
+    ops: T,
+    add: unsafe extern "C" fn(*const T, u8) -> i32,
+) -> Result<NonNull<T>> {
+    let ops = KBox::into_raw(KBox::new(ops, GFP_KERNEL)?);
+    // SAFETY: `ops` is valid until it is unregistered.
+    if unsafe { add(ops, H::PROTOCOL) } != 0 {
+        // SAFETY: It was not registered, so it is still ours alone.
+        drop(unsafe { KBox::from_raw(ops) });
+        return Err(EEXIST);
+    }
+    NonNull::new(ops).ok_or(ENOMEM)
+}
+
 impl<H: Handler> Registration<H> {
     /// Registers `H`. `EEXIST` if its protocol has a handler already. May sleep.
     ///
     /// Packets come in from now on.
     pub fn register() -> Result<Self> {
         let ops = match H::DOMAIN {
-            Domain::Inet => {
-                let ops = KBox::new(
-                    bindings::net_protocol {
-                        handler: Some(receive::<H>),
-                        err_handler: Some(error4::<H>),
-                        ..pin_init::zeroed()
-                    },
-                    GFP_KERNEL,
-                )?;
-                let ops = KBox::into_raw(ops);
-                // SAFETY: `ops` is valid until it is unregistered.
-                if unsafe { bindings::inet_add_protocol(ops, H::PROTOCOL) } != 0 {
-                    // SAFETY: It was not registered, so it is still ours alone.
-                    drop(unsafe { KBox::from_raw(ops) });
-                    return Err(EEXIST);
-                }
-                Ops::Inet(NonNull::new(ops).ok_or(ENOMEM)?)
-            }
+            Domain::Inet => Ops::Inet(add::<H, _>(
+                bindings::net_protocol {
+                    handler: Some(receive::<H>),
+                    err_handler: Some(error4::<H>),
+                    ..pin_init::zeroed()
+                },
+                bindings::inet_add_protocol,
+            )?),
             #[cfg(CONFIG_IPV6)]
-            Domain::Inet6 => {
-                let ops = KBox::new(
-                    bindings::inet6_protocol {
-                        handler: Some(receive::<H>),
-                        err_handler: Some(error6::<H>),
-                        // A payload, not an extension header: may come in an encapsulation, and is
-                        // for us only if we have joined the group that it is addressed to.
-                        flags: bindings::INET6_PROTO_FINAL,
-                        ..pin_init::zeroed()
-                    },
-                    GFP_KERNEL,
-                )?;
-                let ops = KBox::into_raw(ops);
-                // SAFETY: `ops` is valid until it is unregistered.
-                if unsafe { bindings::inet6_add_protocol(ops, H::PROTOCOL) } != 0 {
-                    // SAFETY: It was not registered, so it is still ours alone.
-                    drop(unsafe { KBox::from_raw(ops) });
-                    return Err(EEXIST);
-                }
-                Ops::Inet6(NonNull::new(ops).ok_or(ENOMEM)?)
-            }
+            Domain::Inet6 => Ops::Inet6(add::<H, _>(
+                bindings::inet6_protocol {
+                    handler: Some(receive::<H>),
+                    err_handler: Some(error6::<H>),
+                    // A payload, not an extension header: may come in an encapsulation, and is for
+                    // us only if we have joined the group that it is addressed to.
+                    flags: bindings::INET6_PROTO_FINAL,
+                    ..pin_init::zeroed()
+                },
+                bindings::inet6_add_protocol,
+            )?),
         };
         // INVARIANT: Just registered.
         Ok(Self {
@@ -361,21 +336,6 @@ impl<H: Handler> Drop for Registration<H> {
                 bindings::inet6_del_protocol(ops.as_ptr(), H::PROTOCOL);
                 drop(KBox::from_raw(ops.as_ptr()));
             },
-        }
-    }
-}
-
-impl Packet {
-    /// Whether the IPsec policy of a socket lets the packet in; `sk` is of the packet's family.
-    pub(super) fn allowed_by(&self, sk: *mut bindings::sock) -> bool {
-        // SAFETY: Packet and socket are valid; the packet's headers and control block are those of
-        // its version of IP by the type invariants.
-        unsafe {
-            match self.domain {
-                Domain::Inet => bindings::xfrm4_policy_check(sk, self.skb.as_ptr()),
-                #[cfg(CONFIG_IPV6)]
-                Domain::Inet6 => bindings::xfrm6_policy_check(sk, self.skb.as_ptr()),
-            }
         }
     }
 }

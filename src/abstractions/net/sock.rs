@@ -152,6 +152,15 @@ impl Sock {
         u32::from(state) == bindings::TCP_ESTABLISHED
     }
 
+    /// The device that the socket is bound to, or 0.
+    #[inline]
+    pub fn bound_device(&self) -> u32 {
+        // SAFETY: Valid by the type invariants.
+        let index = unsafe { (&raw const (*self.common()).skc_bound_dev_if).read_volatile() };
+        // CAST: Interface indices are not negative.
+        index as u32
+    }
+
     /// The addresses as they are now. They may change at any moment if the owner reconnects the
     /// socket, in the middle of being read, too.
     #[inline]
