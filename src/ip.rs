@@ -474,7 +474,9 @@ impl<F: Family> Proto for L2tpIp<F> {
         if F::ERROR_QUEUE && flags & flags::ERRQUEUE != 0 {
             return sk.next_error(message, len);
         }
-        let datagram = sk.next_datagram(flags)?;
+        let Some(datagram) = sk.next_datagram(flags)? else {
+            return Ok(0);
+        };
         let copied = datagram.copy_to(message, len)?;
         if let Some(name) = F::sender(datagram.ip_header(), datagram.ingress()) {
             message.set_name(name.as_ref());

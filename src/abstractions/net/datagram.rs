@@ -129,20 +129,21 @@ pub struct Received<'a, P: Proto> {
 }
 
 impl<P: Proto> Socket<P> {
+    /// [`None`] if none comes any more, as the socket was shut down.
     /// Takes the next datagram out of the queue, or waits for one; `flags` are those of `recvmsg`.
     ///
     /// # Errors
     ///
     /// An error that was reported to the socket; `EAGAIN`, `EINTR` or `ERESTARTSYS` if there is
     /// none and it was not to be waited for, or no longer.
-    pub fn next_datagram(&self, flags: u32) -> Result<Received<'_, P>> {
+    pub fn next_datagram(&self, flags: u32) -> Result<Option<Received<'_, P>>> {
         let mut err = 0;
         // SAFETY: The socket is valid, and `err` is ours.
         let skb = unsafe { bindings::skb_recv_datagram(self.as_ptr(), flags, &mut err) };
         match NonNull::new(skb) {
             // INVARIANT: The queue has given us a reference.
-            Some(skb) => Ok(Received { sk: self, skb }),
-            None => Err(to_result(err).err().unwrap_or(EAGAIN)),
+            Some(skb) => Ok(Some(Received { sk: self, skb })),
+            None => to_result(err).map(|()| None),
         }
     }
 
