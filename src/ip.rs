@@ -147,8 +147,8 @@ pub trait Family: Sized + Send + Sync + 'static {
     /// The name of whoever has sent a packet that came in by device `ingress`.
     fn sender(header: &[u8], ingress: u32) -> Option<Self::Name>;
 
-    /// The name of a socket, or of its peer.
-    fn name(sk: &SocketOf<Self>, peer: bool) -> Result<Self::Name>;
+    /// The name of a socket, or of the peer that it is connected to.
+    fn name(sk: &SocketOf<Self>, peer: bool) -> Self::Name;
 }
 
 /// What a socket address says.
@@ -452,7 +452,10 @@ impl<F: Family> Proto for L2tpIp<F> {
     }
 
     fn name(sk: &SocketOf<F>, peer: bool) -> Result<F::Name> {
-        F::name(sk, peer)
+        if peer && !sk.is_connected() {
+            return Err(ENOTCONN);
+        }
+        Ok(F::name(sk, peer))
     }
 
     fn ioctl(sk: &SocketOf<F>, request: u32) -> Result<i32> {
@@ -700,21 +703,16 @@ impl Family for V4 {
         Some(Self::emit(read(header, 12)?, 0))
     }
 
-    fn name(sk: &SocketOf<Self>, peer: bool) -> Result<[u8; 16]> {
+    fn name(sk: &SocketOf<Self>, peer: bool) -> [u8; 16] {
         let data = sk.data();
         let (local, remote) = sk.filter_v4();
         if peer {
-            if !sk.is_connected() {
-                return Err(ENOTCONN);
-            }
-            return Ok(Self::emit(remote, data.peer_conn_id()));
-        }
-        let addr = if local == Self::ANY {
-            sk.source_v4()
+            Self::emit(remote, data.peer_conn_id())
+        } else if local == Self::ANY {
+            Self::emit(sk.source_v4(), data.conn_id())
         } else {
-            local
-        };
-        Ok(Self::emit(addr, data.conn_id()))
+            Self::emit(local, data.conn_id())
+        }
     }
 }
 

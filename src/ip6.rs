@@ -214,14 +214,10 @@ impl Family for V6 {
         Some(Self::emit(addr, [0; 4], scope, 0))
     }
 
-    fn name(sk: &SocketOf<Self>, peer: bool) -> Result<[u8; 32]> {
+    fn name(sk: &SocketOf<Self>, peer: bool) -> [u8; 32] {
         let data = sk.data();
         let (local, remote) = sk.filter_v6();
         let (addr, flow, conn_id) = if peer {
-            // This is how user space knows it, whatever the state of the socket.
-            if data.peer_conn_id() == 0 {
-                return Err(ENOTCONN);
-            }
             let flow = sk.flow_label().unwrap_or_default();
             (remote, flow, data.peer_conn_id())
         } else if local == Self::ANY {
@@ -234,7 +230,7 @@ impl Family for V6 {
         } else {
             0
         };
-        Ok(Self::emit(addr, flow, scope, conn_id))
+        Self::emit(addr, flow, scope, conn_id)
     }
 }
 
