@@ -292,9 +292,10 @@ impl<F: Family> Sockets<F> {
         data.conn_id.0.store(conn_id, Relaxed);
         *changes = changes.wrapping_add(1);
         data.since.0.store(*changes, Relaxed);
-        self.bound
-            .insert(sk, id_key(conn_id))
-            .inspect_err(|_| F::set_local(sk, before))?;
+        self.bound.insert(sk, id_key(conn_id)).inspect_err(|_| {
+            F::set_local(sk, before);
+            data.conn_id.0.store(0, Relaxed);
+        })?;
         sk.set_bound();
         Ok(())
     }
