@@ -19,6 +19,12 @@
 //! under RCU. A socket enters them by `bind` and `connect`, leaves the second one by disconnecting,
 //! and both when it is closed.
 //!
+//! # ICMP
+//!
+//! What an ICMP message says about the packets of a connected socket goes to the routing table. Errors
+//! go to the error queue of sockets that asked for it by `IP_RECVERR`, `IPV6_RECVERR`, and to no
+//! others: daemons end when their peer is not there yet.
+//!
 //! # Locks
 //!
 //! The socket lock, then `changes`, under which it is decided whether an address is taken. Nothing
@@ -49,6 +55,7 @@ use crate::{
             Handler,
             Packet, //
         },
+        sock::Sock,
         sock_table::{
             Key,
             SockTable, //
@@ -140,9 +147,6 @@ pub trait Family: Sized + Send + Sync + 'static {
 
     /// Sends a control message of `len` bytes.
     fn send(net: &Net, sk: &SocketOf<Self>, message: &mut Message, len: usize) -> Result;
-
-    /// Whether `MSG_ERRQUEUE` asks for errors. If not, it is ignored.
-    const ERROR_QUEUE: bool;
 
     /// The name of whoever has sent a packet that came in by device `ingress`.
     fn sender(header: &[u8], ingress: u32) -> Option<Self::Name>;
@@ -364,16 +368,21 @@ impl<F: Family> Handler for L2tpIp<F> {
         }
     }
 
-    fn sent(net: &Net, header: &[u8]) -> Option<u32> {
-        let (source, destination) = F::addresses(header)?;
-        let sockets = Sockets::<F>::of(net)?;
+    const PREFIX: &'static [u8] = &CONTROL_PREFIX;
+
+    fn senders(net: &Net, header: &[u8], mut each: impl FnMut(&Sock)) {
+        let Some((source, destination)) = F::addresses(header) else {
+            return;
+        };
+        let Some(sockets) = Sockets::<F>::of(net) else {
+            return;
+        };
         let guard = rcu::read_lock();
-        let device = sockets
-            .connected
-            .find(&F::key(destination), &guard)
-            .find(|sk| F::filter(sk) == (source, destination))
-            .map(|sk| sk.bound_device());
-        device
+        for sk in sockets.connected.find(&F::key(destination), &guard) {
+            if F::filter(sk) == (source, destination) {
+                each(sk);
+            }
+        }
     }
 }
 
@@ -475,7 +484,7 @@ impl<F: Family> Proto for L2tpIp<F> {
         if flags & flags::OOB != 0 {
             return Err(EOPNOTSUPP);
         }
-        if F::ERROR_QUEUE && flags & flags::ERRQUEUE != 0 {
+        if flags & flags::ERRQUEUE != 0 {
             return sk.next_error(message, len);
         }
         let Some(datagram) = sk.next_datagram(flags)? else {
@@ -697,8 +706,6 @@ impl Family for V4 {
         }
         sk.send_v4(net, to, &CONTROL_PREFIX, message, len)
     }
-
-    const ERROR_QUEUE: bool = false;
 
     fn sender(header: &[u8], _ingress: u32) -> Option<[u8; 16]> {
         Some(Self::emit(read(header, 12)?, 0))

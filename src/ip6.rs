@@ -206,8 +206,6 @@ impl Family for V6 {
         sk.send_v6(net, to.as_ref(), CONTROL_PREFIX.len() as u8, message, len)
     }
 
-    const ERROR_QUEUE: bool = true;
-
     fn sender(header: &[u8], ingress: u32) -> Option<[u8; 32]> {
         let addr = read(header, 8)?;
         let scope = if is_link_local(addr) { ingress } else { 0 };

@@ -7,7 +7,6 @@
 //! [`include/net/ip.h`](srctree/include/net/ip.h)
 
 use super::{
-    domain::Domain,
     net_namespace::Net,
     proto::{
         Locked,
@@ -129,8 +128,8 @@ pub struct Received<'a, P: Proto> {
 }
 
 impl<P: Proto> Socket<P> {
-    /// [`None`] if none comes any more, as the socket was shut down.
     /// Takes the next datagram out of the queue, or waits for one; `flags` are those of `recvmsg`.
+    /// [`None`] if none comes any more, as the socket was shut down.
     ///
     /// # Errors
     ///
@@ -152,23 +151,13 @@ impl<P: Proto> Socket<P> {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if there is none; `EOPNOTSUPP` over IPv4, which keeps no such queue here.
+    /// `EAGAIN` if there is none; `EFAULT`.
     pub fn next_error(&self, message: &mut Message, len: usize) -> Result<usize> {
-        match P::DOMAIN {
-            Domain::Inet => {
-                let _ = (message, len);
-                Err(EOPNOTSUPP)
-            }
-            #[cfg(CONFIG_IPV6)]
-            Domain::Inet6 => {
-                let len = i32::try_from(len).unwrap_or(i32::MAX);
-                // SAFETY: The socket is an IPv6 one, and the message is valid.
-                let ret =
-                    unsafe { bindings::ipv6_recv_error(self.as_ptr(), message.as_ptr(), len) };
-                to_result(ret)?;
-                Ok(usize::try_from(ret)?)
-            }
-        }
+        let len = i32::try_from(len).unwrap_or(i32::MAX);
+        // SAFETY: The socket is an internet one, and the message is valid.
+        let ret = unsafe { bindings::inet_recv_error(self.as_ptr(), message.as_ptr(), len) };
+        to_result(ret)?;
+        Ok(usize::try_from(ret)?)
     }
 }
 

@@ -33,12 +33,17 @@ pub trait Handler: Sized + 'static {
     /// IPsec policy has been enforced.
     fn receive(net: &Net, packet: Packet);
 
-    /// An ICMP message claims that a packet of ours is too big for its path, or that there is a
-    /// better router. `header` is the IP header of that packet, as the message quotes it.
+    /// How messages may begin that user space sends without this, and is to get back without it when
+    /// something is wrong with them.
+    const PREFIX: &'static [u8];
+
+    /// An ICMP message says something about a packet of ours. `header` is the IP header of that
+    /// packet, as the message quotes it.
     ///
-    /// Says whether we may have sent that packet, and if so, through which device it has to go, or
-    /// 0 if any will do. Only then is the routing table told; anyone can forge such a message.
-    fn sent(net: &Net, header: &[u8]) -> Option<u32>;
+    /// Calls `each` for the sockets that may have sent it. If there is one, the routing table is
+    /// told that the packet is too big for its path, or of a better router; and those sockets that
+    /// asked for it are told of errors. No more than that: anyone can forge such a message.
+    fn senders(net: &Net, header: &[u8], each: impl FnMut(&Sock));
 }
 
 /// A packet as its protocol's handler gets it.
@@ -160,29 +165,60 @@ unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
     0
 }
 
-/// What an ICMP message about a packet of ours says.
+/// What an ICMP message about a packet of ours says, other than for sockets.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Advice {
+    None,
     Mtu,
     Redirect,
 }
 
-/// Asks `H` about the packet that an ICMP message quotes.
+/// What becomes of an ICMP message: `route` tells the routing table, for packets that must go through
+/// a certain device, or any if that is 0; `report` queues an error for a socket that asked for it,
+/// given what the message quotes after the IP header, and says whether it did.
 ///
 /// # Safety
 ///
-/// `skb` must be a packet that came from a device, whose data begins with the quoted IP header, and
-/// this must be an RCU read section.
-unsafe fn sent<'a, H: Handler>(skb: *mut bindings::sk_buff) -> Option<(&'a Net, i32)> {
+/// `skb` must be a packet that came from a device, whose data begins with the quoted IP header, of
+/// `header_len` bytes; and this must be an RCU read section.
+unsafe fn notify<H: Handler>(
+    skb: *mut bindings::sk_buff,
+    header_len: usize,
+    errno: Option<i32>,
+    mut route: impl FnMut(&Net, i32),
+    mut report: impl FnMut(&Sock, i32, *mut u8) -> bool,
+) {
     // SAFETY: By the safety requirement; the linear part of the packet is initialised.
-    let (net, header) = unsafe {
+    let (net, quoted) = unsafe {
         let net = Net::from_raw(bindings::skb_dev_net(skb));
         // CAST: 32 bits fit.
         let linear = (*skb).len.wrapping_sub((*skb).data_len) as usize;
         (net, slice::from_raw_parts((*skb).data, linear))
     };
-    let device = H::sent(net, header)?;
-    // CAST: Interface indices fit in an `int`.
-    Some((net, device as i32))
+    let Some(mut payload) = quoted.get(header_len..) else {
+        return;
+    };
+    if let Some(rest) = payload.strip_prefix(H::PREFIX) {
+        payload = rest;
+    }
+    let mut told = None;
+    H::senders(net, quoted, |sk| {
+        let device = sk.bound_device();
+        if told.replace(device) != Some(device) {
+            // CAST: Interface indices fit in an `int`.
+            route(net, device as i32);
+        }
+        let Some(errno) = errno else {
+            return;
+        };
+        if report(sk, errno, payload.as_ptr().cast_mut()) {
+            // SAFETY: The socket is valid; it is woken without its lock, as by all protocols.
+            unsafe {
+                (&raw mut (*sk.as_ptr()).sk_err).write_volatile(errno);
+                bindings::sk_error_report(sk.as_ptr());
+            }
+        }
+    });
 }
 
 /// # Safety
@@ -190,61 +226,107 @@ unsafe fn sent<'a, H: Handler>(skb: *mut bindings::sk_buff) -> Option<(&'a Net, 
 /// For `struct net_protocol`: `skb` must be an ICMP message, its data beginning with the IP header
 /// that it quotes; and the RCU read lock be held.
 unsafe extern "C" fn error4<H: Handler>(skb: *mut bindings::sk_buff, info: u32) -> i32 {
-    // SAFETY: ICMP gives us its packet, with the transport header where its own header is.
-    let (kind, code) = unsafe {
+    // SAFETY: ICMP gives us its packet, with the transport header where its own header is, and with
+    // all of the quoted IP header in the linear part.
+    let (kind, code, header_len) = unsafe {
         let icmp = bindings::icmp_hdr(skb);
-        (u32::from((*icmp).type_), u32::from((*icmp).code))
+        let [first] = *(*skb).data.cast::<[u8; 1]>();
+        let words = usize::from(first & 0xf);
+        ((*icmp).type_, (*icmp).code, words.wrapping_mul(4))
     };
-    let advice = match (kind, code) {
-        (bindings::ICMP_DEST_UNREACH, bindings::ICMP_FRAG_NEEDED) => Advice::Mtu,
-        (bindings::ICMP_REDIRECT, _) => Advice::Redirect,
-        _ => return 0,
+    let (errno, advice) = match (kind.into(), code.into()) {
+        (bindings::ICMP_DEST_UNREACH, bindings::ICMP_FRAG_NEEDED) => {
+            (Some(bindings::EMSGSIZE), Advice::Mtu)
+        }
+        (bindings::ICMP_DEST_UNREACH, 0..=bindings::NR_ICMP_UNREACH) => {
+            // SAFETY: The table has an entry for each code up to this one.
+            let entry = unsafe {
+                (&raw const bindings::icmp_err_convert)
+                    .cast::<bindings::icmp_err>()
+                    .add(code.into())
+            };
+            // SAFETY: As above; it does not change.
+            (u32::try_from(unsafe { (*entry).errno }).ok(), Advice::None)
+        }
+        (bindings::ICMP_PARAMETERPROB, _) => (Some(bindings::EPROTO), Advice::None),
+        (bindings::ICMP_SOURCE_QUENCH, _) => return 0,
+        (bindings::ICMP_REDIRECT, _) => (None, Advice::Redirect),
+        _ => (Some(bindings::EHOSTUNREACH), Advice::None),
     };
-    // SAFETY: ICMP has made the data begin with the quoted header, and holds the RCU read lock.
-    if let Some((net, device)) = unsafe { sent::<H>(skb) } {
-        // SAFETY: As above.
-        unsafe {
-            match advice {
+    // SAFETY: By the safety requirement, here and in the closures, which `notify` calls at once and
+    // with a valid namespace, and a valid IPv4 socket of `H`.
+    unsafe {
+        notify::<H>(
+            skb,
+            header_len,
+            // CAST: Error numbers are small.
+            errno.map(|errno| errno as i32),
+            |net, device| match advice {
+                Advice::None => (),
                 Advice::Mtu => {
                     bindings::ipv4_update_pmtu(skb, net.as_ptr(), info, device, H::PROTOCOL)
                 }
                 Advice::Redirect => bindings::ipv4_redirect(skb, net.as_ptr(), device, H::PROTOCOL),
-            }
-        }
+            },
+            |sk, errno, payload| {
+                let asked = bindings::inet_recverr(sk.as_ptr());
+                if asked {
+                    bindings::ip_icmp_error(sk.as_ptr(), skb, errno, 0, info, payload);
+                }
+                asked
+            },
+        )
     }
     0
 }
 
 /// # Safety
 ///
-/// As for [`error4`], of ICMPv6.
+/// As for [`error4`], of ICMPv6; the quoted payload begins `offset` bytes after the quoted header.
 #[cfg(CONFIG_IPV6)]
 unsafe extern "C" fn error6<H: Handler>(
     skb: *mut bindings::sk_buff,
     _opt: *mut bindings::inet6_skb_parm,
     kind: u8,
-    _code: u8,
-    _offset: i32,
+    code: u8,
+    offset: i32,
     info: bindings::__be32,
 ) -> i32 {
-    let advice = match u32::from(kind) {
+    let advice = match kind.into() {
         bindings::ICMPV6_PKT_TOOBIG => Advice::Mtu,
         bindings::NDISC_REDIRECT => Advice::Redirect,
-        _ => return 0,
+        _ => Advice::None,
     };
-    // SAFETY: ICMPv6 has made the data begin with the quoted header, and holds the RCU read lock.
-    if let Some((net, device)) = unsafe { sent::<H>(skb) } {
-        // SAFETY: As above; the packet came from a device.
-        unsafe {
-            let uid = bindings::sock_net_uid(net.as_ptr());
-            match advice {
-                Advice::Mtu => bindings::ip6_update_pmtu(skb, net.as_ptr(), info, device, 0, uid),
+    let mut errno = 0;
+    // SAFETY: `errno` is ours.
+    unsafe { bindings::icmpv6_err_convert(kind, code, &mut errno) };
+    // SAFETY: By the safety requirement, here and in the closures, which `notify` calls at once and
+    // with a valid namespace, and a valid IPv6 socket of `H`. The packet came from a device.
+    unsafe {
+        let uid = |net: &Net| bindings::sock_net_uid(net.as_ptr());
+        notify::<H>(
+            skb,
+            usize::try_from(offset).unwrap_or(usize::MAX),
+            (advice != Advice::Redirect).then_some(errno),
+            |net, device| match advice {
+                Advice::None => (),
+                Advice::Mtu => {
+                    bindings::ip6_update_pmtu(skb, net.as_ptr(), info, device, 0, uid(net))
+                }
                 Advice::Redirect => {
                     let ingress = bindings::skb_dev_index(skb);
-                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, 0, uid)
+                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, 0, uid(net))
                 }
-            }
-        }
+            },
+            |sk, errno, payload| {
+                let asked = bindings::inet6_recverr(sk.as_ptr());
+                if asked {
+                    let info = u32::from_be(info);
+                    bindings::ipv6_icmp_error(sk.as_ptr(), skb, errno, 0, info, payload);
+                }
+                asked
+            },
+        )
     }
     0
 }
