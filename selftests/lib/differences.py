@@ -66,7 +66,8 @@ DIFF("QDISC", "5.1, T1", "C's device gets the default qdisc and pays its root lo
 DIFF("B21", "1.13", "C's device counts received bytes with the L2TP header, sent bytes without; "
      "ours may count frames only, as every other Ethernet device does.")
 DIFF("B31", "1.8.4", "C registers no ICMP error handler for protocol 115, so an IPv6 path narrower "
-     "than the first hop loses every large packet; ours learns from packet-too-big.")
+     "than the first hop loses every large packet; ours learns from packet-too-big and redirects, "
+     "and queues errors for sockets that ask for it (IP_RECVERR, IPV6_RECVERR), for no others.")
 DIFF("IP-REFS", "3.9", "How many module references a kernel-made L2TP/IP socket holds is C's "
      "arrangement of modules; what matters is that the count returns to its start value.")
 DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so "
@@ -81,3 +82,21 @@ DIFF("SEQ-WRAP", "4.4.6", "C sorts the reorder queue by number and not by distan
      "reordered around the wrap of numbers are all lost; ours delivers them in order.")
 DIFF("SEQ-BOUND", "4.4.7", "C queues frames without limit while one is missing; ours holds 1024 of "
      "them, so that a peer cannot make us run out of memory.")
+DIFF("B13", "6.3.2", "C's IPv4 socket keeps the address of a bind that failed with EADDRINUSE, and "
+     "a later bind to any address does not clear it; ours is as it was before.")
+DIFF("GETPEERNAME", "6.3.9", "C answers ENOTCONN for a connected socket whose peer has no port "
+     "(IPv4) or the id 0 (IPv6); ours answers whenever the socket is connected.")
+DIFF("DISCONNECT", "6.3.8", "C's IPv6 socket keeps its peer's address when it is disconnected, for "
+     "getpeername and as the only one it hears; ours forgets it, as IPv4 does.")
+DIFF("ERRQUEUE", "6.6.3", "C ignores MSG_ERRQUEUE over IPv4 and returns data as if it were an "
+     "error; ours reads the error queue, as over IPv6.")
+DIFF("FINAL", "1.8.6", "C's IPv6 handler is not marked as that of a payload: L2TP inside another "
+     "encapsulation is thrown away, and groups are not checked for the source. Ours is.")
+DIFF("FILTER", "6.4.2", "C runs a socket's filter twice for each packet, so that one that cuts a "
+     "packet cuts it twice; ours runs it once.")
+DIFF("DISCARDS", "6.4.2", "C tests the receive buffer twice; what the first test refuses it counts "
+     "on the socket only; ours counts it as InDiscards as well, as C does after the second.")
+DIFF("IN-USE", "6.4.2", "C puts a packet for a socket that a task owns aside until the task is "
+     "done; ours queues it at once, as the queue has a lock of its own.")
+DIFF("T4", "11.1", "C drops data for the tunnel of a socket that a task owns, so each control "
+     "message that is being sent may lose frames; ours does not look at the socket lock.")

@@ -283,7 +283,7 @@ class Wire:
         # our l2tpeth devices must not talk on their own
         self.a.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
         for address in (self.B4, self.B6):
-            self._neighbour(address)
+            self.neighbour(address)
         self._tap_a = self._tap(self.a)
         self._see_marks_only(self._tap_a)
         self._tap_b = self._tap(self.b)
@@ -306,10 +306,11 @@ class Wire:
         request = struct.pack("=16sQ16x", b"eth0", ctypes.addressof(value))
         fcntl.ioctl(self.a.socket(), 0x8946, request)  # SIOCETHTOOL
 
-    def _neighbour(self, address: str) -> None:
+    def neighbour(self, address: str, mac: bytes = MAC_B) -> None:
+        """Our end knows where to send to an address on the wire."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         body = struct.pack("=BxxxiHBB", family, self.a.link("eth0").index, 0x80, 0, 1)
-        body += nla.raw(1, packed(address)) + nla.raw(2, self.MAC_B)
+        body += nla.raw(1, packed(address)) + nla.raw(2, mac)
         reply = self.a.rtnl.request(28, body, 0x400)  # RTM_NEWNEIGH, CREATE
         if reply.errno:
             raise NetlinkError(reply)
@@ -427,6 +428,11 @@ class Wire:
                 assert seen.data[:12] == self.MAC_B + self.MAC_A and seen.partial == partial
                 out.append(data)
         return out
+
+    def all_packets(self) -> list[bytes]:
+        """The IP packets our end has sent to anybody since the last call."""
+        return [seen.data[14:] for seen in self._settle(self._tap_a, self._tap_b, self.MAC_B)
+                if seen.data[12:14] in (b"\x08\x00", b"\x86\xdd")]
 
     # --- counters
 
