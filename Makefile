@@ -34,9 +34,14 @@ clippy:
 	$(tools)/clippy "$(KDIR)"
 
 .PHONY: rust-analyzer
-rust-analyzer:
+rust-analyzer: modules
 	$(kbuild) rust-analyzer
-	@[ -n "$(KDIR)" ] || $(tools)/host-paths rust-project.json
+ifneq ($(KDIR),)
+	@$(tools)/rust-project
+else
+	@$(tools)/in-root tools/rust-project
+	@$(tools)/host-paths rust-project.json
+endif
 
 .PHONY: fmt fmt-check
 fmt:
