@@ -78,16 +78,15 @@ ns_options() {
 # Mounts a root file system as a chroot; only in a mount namespace of its own.
 # ROOT ro|rw [HOSTDIR:DIR…]
 mount_root() {
-	local root=$1 mode=$2 d m
+	local root=$1 mode=$2 d m error
 
 	shift 2
 	mount --bind "$root" "$root"
 	for m; do
 		[ -d "$root${m#*:}" ] || mkdir -p "$root${m#*:}"
 	done
-	if [ "$mode" = ro ]; then
-		# A user namespace may not drop the flags of the mount below.
-		mount -o remount,bind,ro "$root" 2>/dev/null || true
+	if [ "$mode" = ro ] && ! error=$(mount -o remount,bind,ro "$root" 2>&1); then
+		say "warning: what runs in $root may change it, it stays writable: $error"
 	fi
 	for m; do
 		mount --bind "${m%%:*}" "$root${m#*:}" || return
@@ -99,7 +98,9 @@ mount_root() {
 		mount --bind "/dev/$d" "$root/dev/$d" || return
 	done
 	mkdir "$root/dev/pts" "$root/dev/shm"
-	mount --bind /dev/pts "$root/dev/pts" 2>/dev/null || true
+	mount --bind /dev/pts "$root/dev/pts" 2>/dev/null ||
+		error=$(mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts" 2>&1) ||
+		say "warning: no terminals in $root (/dev/pts): $error"
 	ln -s pts/ptmx "$root/dev/ptmx"
 	ln -s /proc/self/fd "$root/dev/fd"
 	ln -s /proc/self/fd/0 "$root/dev/stdin"
