@@ -51,14 +51,14 @@ rootfs_exec() {
 can_be_root() {
 	[ "$(id -u)" != 0 ] || return 0
 	if ! command -v newuidmap >/dev/null; then
-		say "not root, and no newuidmap: run as root, or install the package uidmap"
+		say "${0##*/}: not root, and no newuidmap: run as root, or install the package uidmap"
 	elif ! grep -qE "^($(id -un)|$(id -u)):" /etc/subuid ||
 	     ! grep -qE "^($(id -un)|$(id -u)):" /etc/subgid; then
-		say "not root, and no subordinate ids: run as root, or have root run" \
+		say "${0##*/}: not root, and no subordinate ids: run as root, or have root run" \
 			"'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)'"
 	elif ! unshare --user --map-root-user --map-auto --mount true 2>/dev/null; then
-		say "not root, and this machine allows no user namespaces (see" \
-			"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns):" \
+		say "${0##*/}: not root, and this machine allows no user namespaces (see" \
+			"user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns):" \
 			"run as root, or have them allowed"
 	else
 		return 0
