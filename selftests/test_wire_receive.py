@@ -13,7 +13,7 @@ import pytest
 from lib import attrs as nla
 from lib.checks import bind_l2tpip
 from lib.differences import expect
-from lib.uapi import Attr, Encap, L2Spec
+from lib.uapi import Attr, Encap, L2Spec, PwType
 from lib.wait import eventually
 from lib.wire import (PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, Path,
                       Session, Wire, checksum, data_header, frame, ip4, ip6, merge, packed,
@@ -295,22 +295,31 @@ def test_other_versions(ends: Ends, tunnel: str) -> None:
 
 
 def test_any_tunnel_takes_any_session(ends: Ends, wire: Wire) -> None:
-    """1.7.2-1.7.4: neither encapsulation nor addresses nor the socket are looked at."""
+    """1.7.2-1.7.4: neither addresses nor the socket are looked at.  B24: the encapsulation is."""
     counts = []
     with collecting(wire, counts):
-        for name in TUNNELS:
+        for name, (_, own) in TUNNELS.items():
             for session in (ends.session(name, 0, L2Spec.NONE),
                             ends.session(name, 8, L2Spec.DEFAULT)):
-                met = [session.over(path) for _, path in TUNNELS.values()]
-                wire.inject(*(other.packet(INNER) for other in met))
-                assert wire.delivered() == [(session.ifname, INNER)] * len(met)
-                counts += [other.received(INNER) for other in met]
+                kin = [other for other, (_, path) in TUNNELS.items() if path.encap == own.encap]
+                taken = expect("B24", c=list(TUNNELS), rust=kin)
+                for other, (_, path) in TUNNELS.items():
+                    met = session.over(path)
+                    wire.inject(met.packet(INNER))
+                    if other in taken:
+                        assert wire.delivered() == [(session.ifname, INNER)]
+                        counts.append(met.received(INNER))
+                        continue
+                    assert wire.delivered() == [] and wire.packets() == []
+                    if path.encap == Encap.UDP:
+                        assert ends.passed_up(other) == [met.header() + INNER]
+                    counts.append(session.tunnel_counts(RX_INVALID=1))
     ends.nothing_passed_up()
 
 
 def test_other_versions_and_tunnels(ends: Ends) -> None:
     """1.7 rows 6 and 7 for a session of another tunnel: that one counts, this socket gets it."""
-    for name in ("udp6", "ip4"):
+    for name in ("udp6", "ip4"):  # B24 makes no difference to what is refused anyway
         session = ends.session(name, 8, L2Spec.DEFAULT).over(TUNNELS["udp4"][1])
         passes_up(ends, "udp4", session.header(flags=5) + INNER, invalid=session.tid)
         passes_up(ends, "udp4", session.header()[:15], invalid=session.tid)
@@ -358,10 +367,14 @@ def test_shared_session_id(ends: Ends, wire: Wire) -> None:
                            for tid, path in paths.items())
     udp4, over_ip = mine.over(TUNNELS["udp4"][1]), mine.over(TUNNELS["ip4"][1])
 
-    # the only holder is found from anywhere
+    # the only holder is found from anywhere; on ours from any UDP socket (B24)
     mine.create(wire)
-    for path in (mine.path, yours.path, udp4.path, over_ip.path):
+    for path in (mine.path, yours.path, udp4.path):
         delivers(ends, mine.over(path), mine.over(path).packet(INNER))
+    if expect("B24", c=True, rust=False):
+        delivers(ends, over_ip, over_ip.packet(INNER))
+    else:
+        vanishes(ends, over_ip.packet(INNER), counts=mine.tunnel_counts(RX_INVALID=1))
 
     # of several, each by its own socket only
     yours.create(wire)
@@ -642,6 +655,24 @@ def test_v2_tunnel_without_sessions(ends: Ends, wire: Wire, family: int) -> None
     assert queued(sock) == sent
     session = ends.session("udp4", 4, L2Spec.DEFAULT).over(path)
     delivers(ends, session, session.packet(INNER))
+    wire.l2tp.del_tunnel(tid)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x2d", b"\xc0\x21\5\7\0\4", b"\xc0\x21\5\7\0\4\0"])
+@pytest.mark.parametrize("flags", [0x0002, 0x4002])
+def test_short_v2_message(ends: Ends, wire: Wire, payload: bytes, flags: int) -> None:
+    """1.7.1: a PPP frame of a few bytes, as a peer sends that compresses headers."""
+    tid, path = ends.fresh(4)
+    sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
+    wire.l2tp.tunnel(tid, tid, version=2, fd=sock.fileno())
+    made = wire.l2tp.try_session(tid, 1, pw_type=PwType.PPP).errno == 0
+    length = struct.pack("!H", 8 + len(payload)) if flags & 0x4000 else b""
+    message = struct.pack("!H", flags) + length + struct.pack("!HH", tid, 1) + payload
+    wire.inject(path.incoming(message))
+    assert wire.delivered() == []
+    # nobody is there to take a frame of the session, but it is the session's
+    taken = made and (len(message) >= 14 or expect("SHORT-V2", c=False, rust=True))
+    assert queued(sock) == ([] if taken else [message])
     wire.l2tp.del_tunnel(tid)
 
 

@@ -25,6 +25,11 @@
 //! a session in each of their UDP tunnels. So an id may be shared by UDP tunnels, and then the socket
 //! that received the datagram tells which tunnel it belongs to.
 //!
+//! Otherwise neither the socket nor the addresses are looked at: a peer behind a NAT may come from
+//! another port than yesterday, and then meets another of our sockets. But a session of a UDP tunnel
+//! takes no IP packets, nor the other way round: a firewall that lets one of them in says nothing
+//! about the other.
+//!
 //! # Lifetimes
 //!
 //! A table entry is a reference. It is dropped one grace period after it was taken out, so that what
@@ -763,6 +768,11 @@ impl Namespace {
         let guard = rcu::read_lock();
         // A shared id belongs to UDP tunnels only.
         if let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) {
+            let tunnel = session.tunnel();
+            if tunnel.encap() != EncapType::Ip {
+                tunnel.counters().rx_invalid.count();
+                return;
+            }
             let _ = Session::receive(session, skb, v3::OPTIONS_AT_IP, &guard);
         }
     }
@@ -770,7 +780,8 @@ impl Namespace {
     /// A datagram has come.
     #[inline]
     fn receive_udp(&self, sk: &Sock, mut skb: Skb) -> Verdict {
-        let Some(bytes) = skb.pull_head(wire::UDP_PEEK_LEN) else {
+        let wanted = skb.len().min(wire::UDP_PEEK_LEN);
+        let Some(bytes) = skb.pull_head(wanted) else {
             return Verdict::PassUp(skb);
         };
         let guard = rcu::read_lock();
@@ -792,7 +803,7 @@ impl Namespace {
             return Verdict::PassUp(skb);
         };
         let tunnel = session.tunnel();
-        if version != tunnel.version().get() {
+        if version != tunnel.version().get() || tunnel.encap() != EncapType::Udp {
             tunnel.counters().rx_invalid.count();
             return Verdict::PassUp(skb);
         }

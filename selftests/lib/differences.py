@@ -62,9 +62,24 @@ DIFF("PW-AUTOLOAD", "2.12", "C asks modprobe for net-l2tp-type-<n>; the Rust mod
 DIFF("B19", "11.4", "C hits BUG() when pktgen's shared skbs are sent straight onto l2tpeth; ours "
      "must survive, so the test runs for rust only.")
 DIFF("QDISC", "5.1, T1", "C's device gets the default qdisc and pays its root lock per packet; "
-     "ours may be noqueue like other tunnel devices.")
+     "ours is noqueue like other tunnel devices.")
+DIFF("B8", "4.5.1", "C counts the number to send without a lock or an atomic, so that two processors "
+     "may send the same one, which the peer drops; ours never does, so the test runs for rust only.")
+DIFF("B17", "1.11", "C counts a packet as sent that a queue of the underlying device has dropped; ours "
+     "counts it as an error, as other tunnel devices do.")
 DIFF("B21", "1.13", "C's device counts received bytes with the L2TP header, sent bytes without; "
-     "ours may count frames only, as every other Ethernet device does.")
+     "ours counts the frame both ways, as every other Ethernet device does.")
+DIFF("B24", "1.7.4", "In C, an IP packet that guesses a session id and cookie reaches a session of a "
+     "UDP tunnel, and the other way round, so that it gets past a firewall that knows one of them; "
+     "ours refuses it and counts it at the tunnel.")
+DIFF("V2-IP", "2.5.2", "C accepts a tunnel of version 2 over IP, which RFC 2661 does not know and which "
+     "can receive nothing; EINVAL tells the caller.")
+DIFF("NO-NAME", "2.5.18", "In C, an empty IFNAME finds, modifies or deletes the first session without "
+     "a device; ours answers ENODEV.")
+DIFF("SHORT-V2", "1.7.1", "C passes a v2 data message of less than 14 bytes up to the daemon, so that a "
+     "short compressed PPP frame is lost; ours delivers it.")
+DIFF("LOOP", "B20", "A frame that its own tunnel sends back through its device: C is saved by its queue "
+     "only, and not without one; ours stops at a fixed depth, so the test runs for rust only.")
 DIFF("B31", "1.8.4", "C registers no ICMP error handler for protocol 115, so an IPv6 path narrower "
      "than the first hop loses every large packet; ours learns from packet-too-big and redirects, "
      "and queues errors for sockets that ask for it (IP_RECVERR, IPV6_RECVERR), for no others.")
@@ -74,6 +89,13 @@ DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more t
      "it may reallocate packet heads on transmit; ours must never.")
 DIFF("UNREAD", "1.7.6", "C queues what it cannot use on the kernel socket of an unmanaged tunnel, "
      "which nobody reads, until its buffer is full; ours must not keep it.")
+DIFF("SEQ-GAP", "1.11", "C uses up a sequence number for a frame that it then cannot send, and the "
+     "peer discards up to five good frames behind the gap; ours takes the number last.")
+DIFF("SEQ-FIRST", "4.2.2", "C refuses the first numbered frame of a session if its number is in the "
+     "upper half, so that after a restart of one side nothing may pass for millions of frames; ours "
+     "follows whatever comes first.")
+DIFF("SEQ-LATE", "4.4.4", "C discards a frame that has waited in vain for one before it, and so loses "
+     "two frames where the network lost one; ours delivers it.")
 DIFF("SEQ-TIMER", "4.4.3", "C looks at the reorder queue only when another frame of the session "
      "arrives, so that a frame stays queued for ever on an idle session; ours has a timer.")
 DIFF("SEQ-TWIN", "4.4.5", "C queues a duplicate of a queued frame, which then blocks the frames "

@@ -43,7 +43,8 @@ const HDR_FLAG_O: u16 = 0x0200;
 /// Protocol version.
 const HDR_VER_MASK: u16 = 0x000f;
 
-/// How many bytes [`peek_udp`] wants to see; it passes up what has fewer.
+/// How many bytes [`peek_udp`] wants to see of a datagram that has them: the longest header of
+/// version 2, and all of a v3 header that does not depend on the session.
 pub const UDP_PEEK_LEN: usize = 14;
 
 /// How many bytes [`peek_ip`] wants to see of a packet that has them; 4 are enough for data.
@@ -76,7 +77,8 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 /// What a UDP datagram looks like before any session is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpPeek {
-    /// Not for the datapath: a control message of any version, or fewer than [`UDP_PEEK_LEN`] bytes.
+    /// Not for the datapath: a control message of any version, one without whole ids, or one that is
+    /// not of version 2 and has fewer than [`UDP_PEEK_LEN`] bytes.
     PassUp,
     /// A v2 data message. Go on with [`v2::parse`].
     V2 {
@@ -102,9 +104,6 @@ pub fn peek_udp(bytes: &[u8]) -> UdpPeek {
 
 #[inline]
 fn try_peek_udp(bytes: &[u8]) -> Option<UdpPeek> {
-    // A short v2 data message is passed up too. It always was: the limit is the longest v2
-    // header, not the length of the header at hand.
-    let bytes: &[u8; UDP_PEEK_LEN] = bytes.first_chunk()?;
     let flags = be16(bytes, 0)?;
     if flags & HDR_FLAG_T != 0 {
         return None;
@@ -112,12 +111,16 @@ fn try_peek_udp(bytes: &[u8]) -> Option<UdpPeek> {
 
     let version = flags & HDR_VER_MASK;
     if version == 2 {
+        // Its header may be as short as 6 bytes, and a compressed PPP frame even shorter.
         let (tunnel_id, session_id) = v2::ids(bytes, flags)?;
         Some(UdpPeek::V2 {
             tunnel_id,
             session_id,
         })
     } else {
+        // With less, there is no frame in it: not an Ethernet frame, nor a PPP frame with the
+        // address field that is always sent. User space gets to see it, as it always did.
+        let bytes: &[u8; UDP_PEEK_LEN] = bytes.first_chunk()?;
         Some(UdpPeek::V3 {
             session_id: SessionId::new(be32(bytes, 4)?),
             // CAST: masked to four bits.

@@ -131,7 +131,17 @@ fn udp_shapes() {
         packet.resize(40, 0xee);
         assert_eq!(peek_udp(&packet), *expected, "{head:02x?}");
         for len in 0..packet.len() {
-            let expected = if len < 14 { UdpPeek::PassUp } else { *expected };
+            // Of version 2, the ids are enough.
+            let enough = match expected {
+                UdpPeek::V2 { .. } if head[0] & 0x40 != 0 => 8,
+                UdpPeek::V2 { .. } => 6,
+                _ => 14,
+            };
+            let expected = if len < enough {
+                UdpPeek::PassUp
+            } else {
+                *expected
+            };
             assert_eq!(
                 peek_udp(&packet[..len]),
                 expected,
@@ -242,8 +252,9 @@ proptest! {
     fn v2_parse_agrees_with_slow(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
         let slow = slow_v2(&bytes);
         prop_assert_eq!(v2::parse(&bytes), slow.map(|(_, _, data)| data));
+        let version2 = bytes.len() >= 2 && bytes[0] & 0x80 == 0 && bytes[1] & 15 == 2;
         if bytes.len() >= 14 {
-            // Nothing that `peek_udp` takes for v2 can lack a part of its header.
+            // With so many bytes, no part of a v2 header can be missing.
             prop_assert!(slow.is_some());
             let (tunnel_id, session_id, _) = slow.unwrap();
             let control = bytes[0] & 0x80 != 0;
@@ -256,7 +267,9 @@ proptest! {
                 },
             };
             prop_assert_eq!(peek_udp(&bytes), expected);
-        } else {
+        } else if let (true, Some((tunnel_id, session_id, _))) = (version2, slow) {
+            prop_assert_eq!(peek_udp(&bytes), UdpPeek::V2 { tunnel_id, session_id });
+        } else if !version2 {
             prop_assert_eq!(peek_udp(&bytes), UdpPeek::PassUp);
         }
     }
