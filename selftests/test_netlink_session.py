@@ -186,6 +186,16 @@ def test_lookup_misses_give_enodev(tunnels: L2tp, cmd: Cmd) -> None:
 
 
 @LOOKUPS
+def test_empty_name_is_no_name(tunnels: L2tp, cmd: Cmd) -> None:
+    """2.5.18: C takes it for the name of a session that has none."""
+    made = tunnels.try_session(1, 50, pw_type=PwType.PPP).errno == 0
+    reply = tunnels.ask(cmd, string(Attr.IFNAME, ""))
+    assert reply.errno == expect("NO-NAME", c=0, rust=errno.ENODEV)
+    if reply.errno:
+        assert tunnels.sessions() == ([(1, 50)] if made else [])
+
+
+@LOOKUPS
 @pytest.mark.parametrize("ids", [(), (1, 11), (99, 99)], ids=["alone", "other-ids", "wrong-ids"])
 def test_ifname_decides_alone(tunnels: L2tp, cmd: Cmd, ids: tuple[int, ...]) -> None:
     """2.5.17"""

@@ -299,8 +299,14 @@ def test_failed_creation_leaves_nothing(ns: NetNS, family: int) -> None:
 @pytest.mark.parametrize("version,encap", [(2, UDP), (2, IP), (3, UDP), (3, IP)])
 @FAMILIES
 def test_version_and_encapsulation(l2tp: L2tp, version: int, encap: int, family: int) -> None:
-    """2.5.2, 2.5.3: all four are accepted."""
-    l2tp.tunnel(version=version, encap=encap, local=LOCAL[family], peer=PEER[family])
+    """2.5.2, 2.5.3: C accepts all four."""
+    reply = l2tp.try_tunnel(version=version, encap=encap, local=LOCAL[family], peer=PEER[family])
+    if (version, encap) == (2, IP):
+        refused(reply, expect("V2-IP", c=0, rust=errno.EINVAL),
+                Attr.ENCAP_TYPE if expect("V2-IP", c=False, rust=True) else None)
+        if expect("V2-IP", c=False, rust=True):
+            assert l2tp.tunnels() == []
+            return
     tunnel = l2tp.get_tunnel()
     assert (tunnel[Attr.PROTO_VERSION], tunnel[Attr.ENCAP_TYPE]) == (version, encap)
 

@@ -233,8 +233,6 @@ fn tunnel_create(request: &Request<'_>) -> Outcome {
         .ok_or_else(|| missing(request, attr::ENCAP_TYPE, c"ENCAP_TYPE is missing"))?;
     let ends = Ends::of(request)?;
 
-    // A tunnel of version 2 in IP datagrams can be made, but receives nothing; some client may make
-    // it and never notice.
     let encap = EncapType::from_u16(encap).ok_or(bad(
         EINVAL,
         attr::ENCAP_TYPE,
@@ -245,6 +243,14 @@ fn tunnel_create(request: &Request<'_>) -> Outcome {
         attr::PROTO_VERSION,
         c"PROTO_VERSION is neither 2 nor 3",
     ))?;
+    // RFC 2661 has no such thing; what such a tunnel sent, the peer would take for something else.
+    if version == Version::V2 && encap == EncapType::Ip {
+        return Err(bad(
+            EINVAL,
+            attr::ENCAP_TYPE,
+            c"ENCAP_TYPE of a tunnel of version 2 must be UDP (0)",
+        ));
+    }
     let config = TunnelConfig {
         version,
         encap,
