@@ -140,7 +140,7 @@ impl Options {
 pub struct Slot {
     /// Sequence number, if there is one.
     pub ns: Option<u32>,
-    /// Last tick at which the frame may still be delivered.
+    /// Last tick at which the frame waits for those before it.
     pub expires: u64,
     /// Length of the frame as the caller counts it: charged against [`Config::max_bytes`] while the
     /// frame waits, and handed back with it.
@@ -264,28 +264,13 @@ pub enum Outcome<T> {
     },
 }
 
-/// A frame that leaves the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<T> {
-    /// Deliver it.
-    Deliver(Delivery<T>),
-    /// It waited too long. Drop it: `rx_seq_discards`, `rx_errors`, trace event
-    /// `session_pkt_expired`.
-    Expired {
-        /// The frame.
-        item: T,
-        /// Its number, if it has one.
-        ns: Option<u32>,
-    },
-}
-
 /// The receive side of one session.
 ///
 /// # Invariants
 ///
 /// While the caller keeps to the rules of the module, between two critical sections:
 ///
-/// - either the queue is empty, or its head is numbered, is not `nr`, and `reseed` is false;
+/// - either the queue is empty, or its head is numbered, is not `nr`, and `fresh` is false;
 /// - the numbers in the queue are distinct, less than a window ahead of `nr`, and ascend by their
 ///   distance from `nr`; frames without a number stand anywhere behind the head;
 /// - `queued_bytes` is the sum of the lengths in the queue.
@@ -294,8 +279,8 @@ pub struct Receiver {
     space: Space,
     /// The next number we expect.
     nr: u32,
-    /// Take Nr from the next numbered frame: at the start, and after we gave up on a gap.
-    reseed: bool,
+    /// No numbered frame was accepted yet: take Nr from the first one.
+    fresh: bool,
     /// Reordering was turned off with frames in the queue; hand all of them out.
     drain: bool,
     /// How many frames in a row followed the first one that was out of sequence.
@@ -306,13 +291,13 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts with an empty queue. The first numbered frame sets Nr, though only if it is within
-    /// the window seen from zero.
+    /// Starts with an empty queue. The first numbered frame sets Nr, whatever its number: the peer's
+    /// session may be much older than ours, if nobody told it that ours was made anew.
     pub const fn new(space: Space) -> Self {
         Self {
             space,
             nr: 0,
-            reseed: true,
+            fresh: true,
             drain: false,
             oos_run: 0,
             oos_ns: 0,
@@ -396,6 +381,10 @@ impl Receiver {
             return Outcome::Queued { oos: false };
         };
 
+        if self.fresh {
+            return self.deliver(item, ns, bytes, false);
+        }
+
         let distance = self.space.distance(self.nr, ns);
         if distance >= self.space.window() {
             return Outcome::Discard {
@@ -409,24 +398,21 @@ impl Receiver {
             return self.deliver(item, ns, bytes, !queue.is_empty());
         }
 
-        if queue.is_empty() {
-            if !reorder && !self.follows(ns) {
-                return Outcome::Discard {
-                    item,
-                    reason: Reason::OutOfSequence,
-                };
-            }
-            if self.reseed {
+        if !reorder && queue.is_empty() {
+            if self.follows(ns) {
                 return self.deliver(item, ns, bytes, false);
             }
+            return Outcome::Discard {
+                item,
+                reason: Reason::OutOfSequence,
+            };
         }
 
         self.insert(queue, item, slot, distance, config)
     }
 
     /// Accounts for a run of frames that is out of sequence, and returns whether to accept its
-    /// latest frame: we take the next number from it, either because there is no better one, or
-    /// because the run is long enough to believe that what is missing will not come.
+    /// latest frame, because the run is long enough to believe that what is missing will not come.
     fn follows(&mut self, ns: u32) -> bool {
         self.oos_run = if ns == self.space.next(self.oos_ns) {
             self.oos_run.saturating_add(1)
@@ -434,10 +420,7 @@ impl Receiver {
             0
         };
         self.oos_ns = ns;
-        if self.oos_run > OOS_RUN_MAX {
-            self.reseed = true;
-        }
-        self.reseed
+        self.oos_run > OOS_RUN_MAX
     }
 
     /// Puts a numbered frame in its place.
@@ -494,8 +477,8 @@ impl Receiver {
     /// Delivers a numbered frame without queueing it.
     #[inline]
     fn deliver<T>(&mut self, item: T, ns: u32, bytes: u32, oos: bool) -> Outcome<T> {
-        let reset = self.reseed;
-        self.reseed = false;
+        let reset = self.fresh || ns != self.nr;
+        self.fresh = false;
         self.nr = self.space.next(ns);
         Outcome::Deliver(Delivery {
             item,
@@ -506,46 +489,39 @@ impl Receiver {
         })
     }
 
-    /// Takes out the head of the queue, if it is its turn or its time is up.
+    /// Takes out the head of the queue to be delivered, if it is its turn or its time is up.
+    ///
+    /// A frame whose time is up goes to where it is wanted: it is not too late for it, only for those
+    /// that it waited for.
     ///
     /// To be called until it returns [`None`], whenever a frame was received and the queue is not
     /// empty, and when the tick of [`Receiver::next_expiry`] has come.
-    pub fn serve<Q: Queue>(&mut self, queue: &mut Q, now: u64) -> Option<Event<Q::Item>> {
+    pub fn serve<Q: Queue>(&mut self, queue: &mut Q, now: u64) -> Option<Delivery<Q::Item>> {
         let Some(slot) = queue.front() else {
             self.drain = false;
             return None;
         };
 
-        if now > slot.expires {
-            let item = self.pop(queue, slot)?;
-            self.reseed = true;
-            return Some(Event::Expired { item, ns: slot.ns });
+        let reset = slot.ns.is_some_and(|ns| ns != self.nr);
+        if reset && !self.drain && now <= slot.expires {
+            return None;
         }
 
-        let mut reset = false;
+        let item = queue.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(slot.bytes);
         if let Some(ns) = slot.ns {
-            if self.reseed || (self.drain && ns != self.nr) {
-                reset = true;
-            } else if ns != self.nr {
-                return None;
-            }
-        }
-
-        let item = self.pop(queue, slot)?;
-        if let Some(ns) = slot.ns {
-            self.reseed = false;
             self.nr = self.space.next(ns);
         }
-        Some(Event::Deliver(Delivery {
+        Some(Delivery {
             item,
             ns: slot.ns,
             bytes: slot.bytes,
             reset,
             oos: false,
-        }))
+        })
     }
 
-    /// Returns the first tick at which [`Receiver::serve`] will find that the head waited too long.
+    /// Returns the first tick at which [`Receiver::serve`] will find that the head waited long enough.
     #[inline]
     pub fn next_expiry<Q: Queue>(&self, queue: &Q) -> Option<u64> {
         queue.front().map(|slot| slot.expires.saturating_add(1))
@@ -559,11 +535,5 @@ impl Receiver {
             self.queued_bytes = 0;
         }
         item
-    }
-
-    fn pop<Q: Queue>(&mut self, queue: &mut Q, slot: Slot) -> Option<Q::Item> {
-        let item = queue.pop_front()?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(slot.bytes);
-        Some(item)
     }
 }

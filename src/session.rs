@@ -41,7 +41,6 @@ use crate::{
     seq::{
         self,
         Delivery,
-        Event,
         Look,
         Outcome,
         Policy,
@@ -306,9 +305,8 @@ impl Session {
     pub fn transmit(&self, skb: Skb) -> Result {
         let guard = rcu::read_lock();
         let bh = bottom_half::Guard::new();
-        let ns = (self.send_seq.load(Relaxed) && self.header.carries_ns())
-            .then(|| self.ns.fetch_add(1u32, Relaxed));
-        match self.tunnel.output(skb, &self.header, ns, &guard) {
+        let numbers = (self.send_seq.load(Relaxed) && self.header.carries_ns()).then_some(&self.ns);
+        match self.tunnel.output(skb, &self.header, numbers, &guard) {
             Ok(len) => {
                 self.stats.count_tx(len, &bh);
                 self.tunnel.counters().count_tx(len, &bh);
@@ -440,17 +438,11 @@ impl Session {
         this.deliver_all(ready, guard);
     }
 
-    /// Takes out whatever can be delivered, or has waited too long, and sets the timer for the rest.
+    /// Takes out whatever can be delivered, or has waited long enough, and sets the timer for the
+    /// rest.
     fn serve(this: &Arc<Self>, rx: &mut Rx, ready: &mut SkbList<u32>, now: u64) {
-        while let Some(event) = rx.receiver.serve(&mut rx.waiting, now) {
-            match event {
-                Event::Deliver(delivery) => this.make_ready(ready, delivery),
-                Event::Expired { item, .. } => {
-                    this.stats.rx_seq_discards.count();
-                    this.stats.rx_errors.count();
-                    drop(item);
-                }
-            }
+        while let Some(delivery) = rx.receiver.serve(&mut rx.waiting, now) {
+            this.make_ready(ready, delivery);
         }
         this.holds_back.store(!rx.waiting.is_empty(), Relaxed);
         if let Some(expires) = rx.receiver.next_expiry(&rx.waiting) {

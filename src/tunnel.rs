@@ -217,20 +217,24 @@ impl Tunnel {
         self.sock.headroom().saturating_add(self.udp_header_len())
     }
 
-    /// Adds the L2TP header, with sequence number `ns` if there is one, and those below it, and
+    /// Adds the L2TP header, with the next of `numbers` if there are any, and those below it, and
     /// sends the packet. Returns the length of the L2TP message. Bottom halves must be off; takes
     /// no lock.
+    ///
+    /// A number is taken when nothing of ours can fail any more. The peer takes a number that does
+    /// not come for a frame that was lost, and may discard some of those behind it.
     ///
     /// # Errors
     ///
     /// `ESHUTDOWN` if the tunnel is closed, `ENOTCONN` if its owner has not connected the socket,
-    /// `EMSGSIZE` if the message does not fit in a datagram, `ENOMEM`, and what routing says.
+    /// `ELOOP` if the way to the peer is the device that the packet comes from, `EMSGSIZE` if the
+    /// message does not fit in a datagram, `ENOMEM`, and what routing and the network layer say.
     #[inline]
     pub fn output(
         &self,
         mut skb: Skb,
         header: &DataHeader,
-        ns: Option<u32>,
+        numbers: Option<&Atomic<u32>>,
         guard: &rcu::Guard,
     ) -> Result<usize> {
         if self.closed.load(Acquire) {
@@ -243,7 +247,7 @@ impl Tunnel {
         }
         let route = self.sock.route(guard)?;
 
-        let l2tp_len = header.len(ns.is_some());
+        let l2tp_len = header.len(numbers.is_some());
         let udp_len = self.udp_header_len();
         let len = skb.len().wrapping_add(l2tp_len);
         let datagram_len = len.wrapping_add(udp_len);
@@ -254,6 +258,7 @@ impl Tunnel {
         let header_len = udp_len.wrapping_add(l2tp_len);
         let bytes = skb.prepend(route.headroom().wrapping_add(header_len), header_len)?;
         let (udp, l2tp) = bytes.split_at_mut_checked(udp_len).ok_or(EINVAL)?;
+        let ns = numbers.map(|numbers| numbers.fetch_add(1u32, Relaxed));
         header.emit(l2tp, ns).ok_or(EINVAL)?;
         if let Ok(udp) = <&mut [u8; UdpHeader::LEN]>::try_from(udp) {
             let (source, dest) = self.sock.ports();

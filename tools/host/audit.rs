@@ -163,7 +163,7 @@ pub fn audit_receive(
 }
 
 #[no_mangle]
-pub fn audit_serve(receiver: &mut Receiver, queue: &mut Opaque, now: u64) -> Option<Event<u32>> {
+pub fn audit_serve(receiver: &mut Receiver, queue: &mut Opaque, now: u64) -> Option<Delivery<u32>> {
     receiver.serve(queue, now)
 }
 
