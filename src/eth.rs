@@ -91,16 +91,15 @@ pub struct Interface {
 }
 
 impl Port {
-    /// Hands a frame to the device, as if it had received it from a wire. It is counted by the
-    /// length of the L2TP message it came in. Does nothing with a frame that comes too early, or
-    /// too late, or is too short for an Ethernet header. Softirq.
+    /// Hands a frame to the device, as if it had received it from a wire. Does nothing with a frame
+    /// that comes too early, or too late, or is too short for an Ethernet header. Softirq.
     #[inline]
-    pub fn deliver(&self, mut skb: Skb, len: usize, guard: &rcu::Guard) {
+    pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) {
         let Some(device) = self.device.get(guard) else {
             return;
         };
         skb.reset_for_receive();
-        device.receive(skb, len);
+        device.receive(skb);
     }
 }
 

@@ -19,11 +19,11 @@ pub enum Pseudowire {
 }
 
 impl Pseudowire {
-    /// Hands a frame to the pseudowire. `len` is the length of the L2TP message it came in.
+    /// Hands a frame to the pseudowire.
     #[inline]
-    pub fn deliver(&self, skb: Skb, len: usize, guard: &rcu::Guard) {
+    pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) {
         match self {
-            Self::Eth(port) => port.deliver(skb, len, guard),
+            Self::Eth(port) => port.deliver(skb, guard),
         }
     }
 }

@@ -390,7 +390,7 @@ impl Session {
         let bh = bottom_half::Guard::new();
         self.stats.count_rx(len, &bh);
         self.tunnel.counters().count_rx(len, &bh);
-        self.pseudowire.deliver(skb, len, guard);
+        self.pseudowire.deliver(skb, guard);
     }
 
     fn receive_in_order(

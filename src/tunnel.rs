@@ -246,6 +246,9 @@ impl Tunnel {
             return Err(ENOTCONN);
         }
         let route = self.sock.route(guard)?;
+        if route.is_loop_for(&skb) {
+            return Err(ELOOP);
+        }
 
         let l2tp_len = header.len(numbers.is_some());
         let udp_len = self.udp_header_len();

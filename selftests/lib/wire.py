@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from lib import attrs as nla
 from lib import netns
+from lib.differences import expect
 from lib.netlink import NetlinkError
 from lib.netns import NetNS
 from lib.uapi import Attr, Cmd, Encap, L2Spec, Stat
@@ -223,13 +224,14 @@ class Session:
         return {f"device {self.ifname} {name}": value for name, value in changes.items() if value}
 
     def received(self, *inners: bytes, device: bool = True) -> dict[str, int]:
-        """Frames that reached the device, which counts the L2TP headers too (1.13);
+        """Frames that reached the device (1.13; C's counts the L2TP headers, too);
         `device=False`: that it dropped unseen."""
         size = sum(map(len, inners)) + len(inners) * len(self.header())
         both = {"RX_PACKETS": len(inners), "RX_BYTES": size}
         out = self.counts(**both) | self.tunnel_counts(**both)
         if device:
-            out |= self.device_counts(rx_packets=len(inners), rx_bytes=size)
+            out |= self.device_counts(rx_packets=len(inners),
+                                      rx_bytes=expect("B21", c=size, rust=sum(map(len, inners))))
         return out
 
     def transmitted(self, *inners: bytes) -> dict[str, int]:

@@ -32,7 +32,7 @@ pub enum Port {}
 
 impl Port {
     /// Cannot be called.
-    pub fn deliver(&self, _skb: Skb, _len: usize, _guard: &rcu::Guard) {
+    pub fn deliver(&self, _skb: Skb, _guard: &rcu::Guard) {
         match *self {}
     }
 }

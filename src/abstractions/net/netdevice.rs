@@ -244,10 +244,13 @@ impl<T: Driver> Unregistered<T> {
             (*dev).netdev_ops = &Self::OPS;
             (*dev).dev.type_ = &Self::TYPE;
             // The headers are written into the packet, so that one cannot be sent several times.
+            // `start_xmit` is never busy, so that a queue would stay empty; and if what is sent comes
+            // back, a queue would feed itself for ever, while a call within a call has its limit.
             let flags = &raw mut (*dev).__bindgen_anon_1.__bindgen_anon_1;
             // CAST: 32 bits fit.
             let sharing = bindings::netdev_priv_flags_IFF_TX_SKB_SHARING as ffi::c_ulong;
-            (*flags).set_priv_flags((*flags).priv_flags() & !sharing);
+            let no_queue = bindings::netdev_priv_flags_IFF_NO_QUEUE as ffi::c_ulong;
+            (*flags).set_priv_flags((*flags).priv_flags() & !sharing | no_queue);
             (*flags).set_lltx(1);
             (*dev).set_pcpu_stat_type(bindings::netdev_stat_type_NETDEV_PCPU_STAT_DSTATS);
             (*dev).needs_free_netdev = true;
@@ -438,13 +441,14 @@ impl<T: Driver> Device<T> {
         unsafe { (&raw const (*self.as_raw()).name).cast::<[u8; 16]>().read() }
     }
 
-    /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire; it
-    /// is counted with `bytes` bytes. Any context.
+    /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire. Any
+    /// context.
     ///
     /// If the device is down, or the frame does not fit in its MTU with a VLAN tag, or too many
     /// frames wait, it is dropped, and counted as dropped and as an error. A frame without a whole
     /// Ethernet header is dropped and not counted.
-    pub fn receive(&self, mut skb: Skb, bytes: usize) {
+    pub fn receive(&self, mut skb: Skb) {
+        let len = skb.len();
         let _bh = bottom_half::Guard::new();
         let dev = self.as_raw();
         if skb.pull_head(ETH_HLEN).is_none() {
@@ -480,7 +484,7 @@ impl<T: Driver> Device<T> {
         unsafe {
             if ret == NET_RX_SUCCESS {
                 // CAST: Packets are shorter than 2^32.
-                bindings::dev_dstats_rx_add(dev, bytes as u32);
+                bindings::dev_dstats_rx_add(dev, len as u32);
             } else {
                 bindings::dev_stats_rx_errors_inc(dev);
             }

@@ -37,6 +37,9 @@ const IP_HEADROOM: usize = 60;
 /// What to reserve for a link layer when it is not known: Ethernet with two VLAN tags fits.
 const LL_HEADROOM: usize = 32;
 
+// CAST: One.
+const NET_XMIT_DROP: i32 = bindings::NET_XMIT_DROP as i32;
+
 /// The route of a socket's packets.
 ///
 /// # Invariants
@@ -53,6 +56,18 @@ impl Route<'_> {
     pub(super) fn attach(&self, skb: &Skb) {
         // SAFETY: The packet is valid and ours; the route is valid by the type invariant.
         unsafe { bindings::skb_dst_set_noref(skb.as_ptr(), self.dst.as_ptr()) }
+    }
+
+    /// Whether the route leads out by the device that the packet is being sent by already.
+    #[inline]
+    pub fn is_loop_for(&self, skb: &Skb) -> bool {
+        // SAFETY: By the type invariants; the packet is not in a list that uses the place of its
+        // device. The devices are only compared.
+        unsafe {
+            let dev = (&raw const (*self.dst.as_ptr()).__bindgen_anon_1.dev).read_volatile();
+            let skb = &raw const (*skb.as_ptr()).__bindgen_anon_1.__bindgen_anon_1;
+            ptr::eq(dev, (*skb).__bindgen_anon_1.dev)
+        }
     }
 
     /// The largest IP packet that the path takes, in bytes.
@@ -220,8 +235,8 @@ impl Sock {
     /// # Errors
     ///
     /// `ENOBUFS` if there is less room than [`Route::headroom`], `EMSGSIZE` if the datagram is
-    /// longer than 64 KiB or shorter than its header, and what the network layer says. A positive
-    /// verdict (congestion, a drop further down) is success.
+    /// longer than 64 KiB or shorter than its header, and what the network layer says; `ENOBUFS`,
+    /// too, if a queue further down has dropped the packet. Congestion is success.
     #[inline]
     pub fn send(&self, mut skb: Skb, route: &Route<'_>, datagram: bool) -> Result {
         // IP pushes its header without looking.
@@ -242,11 +257,13 @@ impl Sock {
             Endpoints::V4 { saddr, daddr } => self.ipv4_output(skb, saddr, daddr),
             Endpoints::V6 { saddr, daddr } => self.ipv6_output(skb, saddr, daddr),
         };
-        if ret < 0 {
-            Err(Error::from_errno(ret))
-        } else {
-            Ok(())
+        if ret == NET_XMIT_DROP {
+            return Err(ENOBUFS);
         }
+        if ret < 0 {
+            return Err(Error::from_errno(ret));
+        }
+        Ok(())
     }
 
     /// Fills in the checksum of the UDP datagram that the packet is, or leaves that to the device.
