@@ -22,6 +22,20 @@ def test_every_difference_says_where_and_why() -> None:
         assert difference.abi and len(difference.why) > 40, name
 
 
+def test_every_difference_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "Documentation/compatibility.rst").read_text()
+    documented = set(re.findall(r"^   \* - ``([A-Z0-9-]+)``$", text, re.MULTILINE))
+    assert set(all_differences()) - documented == set()
+
+
+def test_documented_tests_exist() -> None:
+    text = (Path(__file__).parent.parent / "Documentation/compatibility.rst").read_text()
+    named = re.findall(r"``(test_\w+)\.py::(test_\w+)``", text)
+    assert len(named) > 30
+    for file, name in named:
+        assert f"def {name}(" in (Path(__file__).parent / f"{file}.py").read_text(), name
+
+
 def test_no_test_skips() -> None:
     for path in OTHERS:
         assert not re.search(r"pytest\.(skip|xfail|importorskip)|mark\.(skip|xfail)",
