@@ -784,7 +784,7 @@ def test_numbers_of_concurrent_senders(hosts: Hosts) -> None:
     wire = Wire(hosts, IP, seq=True)
     wire.tunnel(0)
     wire.session(0)
-    quiet(hosts, wire.device)
+    hosts.a.sysctl(f"net/ipv6/conf/{wire.device}/disable_ipv6", 1)
     hosts.a.up(wire.device)
     hosts.a.ping(hosts.addresses(4)[1])
     each, cpus = 1000, sorted(os.sched_getaffinity(0))
