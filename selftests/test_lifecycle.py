@@ -116,7 +116,7 @@ def new_host(traffic: Flood) -> NetNS:
 @pytest.mark.unloads
 def test_rounds(traffic: Flood) -> None:
     """Every ending with every kind of tunnel; every fifth round the whole namespace dies with
-    everything in it, and every tenth the module is unloaded and loaded again."""
+    everything in it, and every fifth the module is unloaded and loaded again."""
     settle()
     system.unload()
     system.load()
@@ -140,7 +140,7 @@ def test_rounds(traffic: Flood) -> None:
             eventually(this.is_gone, what=f"end of round {number}")
             if this.sock:
                 this.sock.close()
-        if number % 10 == 2:
+        if number % 5 == 2:
             reload_under_traffic(host, references)
     host.close()
     eventually(lambda: system.loaded() == references)
