@@ -161,6 +161,12 @@ impl Sock {
         index as u32
     }
 
+    /// Whether nobody has the socket open any more.
+    pub fn is_dead(&self) -> bool {
+        // SAFETY: Valid by the type invariants.
+        unsafe { bindings::sock_flag(self.as_ptr(), bindings::sock_flags_SOCK_DEAD) }
+    }
+
     /// The addresses as they are now. They may change at any moment if the owner reconnects the
     /// socket, in the middle of being read, too.
     #[inline]

@@ -18,11 +18,14 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        rcu, //
     },
     time::{
         delay::fsleep,
@@ -195,20 +198,30 @@ impl SockGuard<'_> {
     }
 
     /// Takes the error hook from a socket that [`SockGuard::clear_encap`] was called for a grace
-    /// period ago, unless it has become a tunnel endpoint again.
+    /// period ago, unless it has become a tunnel endpoint again. May sleep.
     ///
-    /// UDP tests the hook and then reads it again to call it, if the socket is a tunnel endpoint.
+    /// UDP tests the hook and then reads it again to call it, if the socket has a type of
+    /// encapsulation. Whoever owns the socket can give it one, by `setsockopt(UDP_ENCAP)`; so if it
+    /// is open still, another grace period must pass without one.
     pub fn clear_encap_errors(&self) {
         if !self.sock().is_udp() {
             return;
         }
         let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
-        // SAFETY: A UDP socket, locked. Nobody reads the hook of a socket that is no endpoint, and
-        // those who saw that it was one have come to an end.
+        // SAFETY: A UDP socket, locked, as those who write these fields have it.
         unsafe {
-            if (&raw const (*up).encap_type).read_volatile() == 0 {
-                (&raw mut (*up).encap_err_rcv).write_volatile(None);
+            if (&raw const (*up).encap_destroy).read_volatile().is_some() {
+                // Ours, or that of another kind of tunnel, which has its own error hook.
+                return;
             }
+            let kind = (&raw const (*up).encap_type).read_volatile();
+            if kind != 0 || !self.sock().is_dead() {
+                (&raw mut (*up).encap_type).write_volatile(0);
+                rcu::synchronize_rcu();
+            }
+            // Those who saw that the socket was an endpoint have come to an end.
+            (&raw mut (*up).encap_err_rcv).write_volatile(None);
+            (&raw mut (*up).encap_type).write_volatile(kind);
         }
     }
 }
