@@ -15,6 +15,7 @@
 //! | `v2` | 16 bits of tunnel id and of session id | v2 data messages |
 //! | `v3` | session id | v3 data messages, unless the id is shared |
 //! | `v3_shared` | tunnel id and session id | v3 data messages with a shared session id |
+//! | `v3_flows` | hash of addresses, ports and session id | the same, on some other socket |
 //! | `names` | device name at creation | requests |
 //!
 //! `names` has the first session of a name. There can be others, as a device may be renamed and its
@@ -29,6 +30,13 @@
 //! another port than yesterday, and then meets another of our sockets. But a session of a UDP tunnel
 //! takes no IP packets, nor the other way round: a firewall that lets one of them in says nothing
 //! about the other.
+//!
+//! Sockets may have addresses and ports in common, all of them. UDP then picks one, for control and
+//! data of all their tunnels alike; so what finds the session is the ids in the message, as far as
+//! they can. A shared session id that the tunnel of the socket does not have is looked for in the
+//! tunnels that have the addresses and ports which the datagram came with: those that were connected
+//! when their session was made. If there are several of these, nothing in the message tells them
+//! apart, and the first is taken; give such sessions ids of their own.
 //!
 //! # Lifetimes
 //!
@@ -60,6 +68,7 @@ use crate::{
             },
             skbuff::Skb,
             sock::{
+                Endpoints,
                 Sock,
                 SockGuard, //
             },
@@ -135,6 +144,13 @@ enum Holder {
     Shared(Atomic<u32>),
 }
 
+/// One of the sessions that share an id.
+struct Sharer {
+    session: Arc<Session>,
+    /// Its key in `v3_flows`, if it is there.
+    flow: Option<[u8; 8]>,
+}
+
 /// A place in the order of tunnels.
 enum Place {
     /// The id is taken, the tunnel is being made.
@@ -169,7 +185,9 @@ pub struct Namespace {
     #[pin]
     v3: RcuHashTable<[u8; 8], Holder>,
     #[pin]
-    v3_shared: RcuHashTable<[u8; 8], Arc<Session>>,
+    v3_shared: RcuHashTable<[u8; 8], Sharer>,
+    #[pin]
+    v3_flows: RcuHashTable<[u8; 8], Arc<Session>>,
     #[pin]
     names: RcuHashTable<[u8; 16], Arc<Session>>,
     /// Made when it is first needed; most namespaces never do.
@@ -192,6 +210,7 @@ impl PerNet for Namespace {
                 v2 <- RcuHashTable::new(),
                 v3 <- RcuHashTable::new(),
                 v3_shared <- RcuHashTable::new(),
+                v3_flows <- RcuHashTable::new(),
                 names <- RcuHashTable::new(),
                 queue: SetOnce::new(),
             }? Error),
@@ -229,6 +248,29 @@ fn shared_key(tunnel: TunnelId, session: SessionId) -> [u8; 8] {
 fn socket_key(sk: &Sock) -> [u8; 8] {
     // CAST: Addresses are at most 64 bits wide.
     key64(core::ptr::from_ref(sk).addr() as u64)
+}
+
+/// The key of a session of a connected socket in `v3_flows`. Whoever finds an entry compares what
+/// this is the hash of.
+fn flow_key(sk: &Sock, id: SessionId) -> Option<[u8; 8]> {
+    if !sk.is_connected() {
+        return None;
+    }
+    let (source, dest) = sk.ports();
+    let (saddr, daddr) = match sk.endpoints() {
+        Endpoints::V4 { saddr, daddr } => (
+            u32::from_ne_bytes(saddr).into(),
+            u32::from_ne_bytes(daddr).into(),
+        ),
+        Endpoints::V6 { saddr, daddr } => (u128::from_ne_bytes(saddr), u128::from_ne_bytes(daddr)),
+    };
+    let ports = u64::from(source) << 48 | u64::from(dest) << 32;
+    let mut hash = ports | u64::from(id.get());
+    for word in [saddr, saddr >> 64, daddr, daddr >> 64] {
+        // CAST: The lower half is meant.
+        hash = (hash.rotate_left(23) ^ word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    Some(key64(hash))
 }
 
 const TUNNEL_EXISTS: Refusal =
@@ -316,10 +358,32 @@ impl Namespace {
             Holder::Sole(session) => Some(session),
             Holder::Shared(_) => {
                 let tunnel = self.sockets.find_rcu(&socket_key(sk), guard)?;
-                self.v3_shared
+                match self
+                    .v3_shared
                     .find_rcu(&shared_key(tunnel.tunnel_id(), id), guard)
+                {
+                    Some(sharer) => Some(&sharer.session),
+                    None => self.v3_session_beside(id, sk, guard),
+                }
             }
         }
+    }
+
+    /// The session with a shared id that is in a tunnel with the same addresses and ports as `sk`.
+    #[cold]
+    fn v3_session_beside<'a>(
+        &'a self,
+        id: SessionId,
+        sk: &Sock,
+        guard: &'a rcu::Guard,
+    ) -> Option<&'a Arc<Session>> {
+        let session = self.v3_flows.find_rcu(&flow_key(sk, id)?, guard)?;
+        let other = session.tunnel().sock();
+        (session.session_id() == id
+            && other.is_connected()
+            && other.endpoints() == sk.endpoints()
+            && other.ports() == sk.ports())
+        .then_some(session)
     }
 
     // Making.
@@ -559,7 +623,7 @@ impl Namespace {
         let shared = Entry::new(key, Holder::Shared(Atomic::new(2)), GFP_KERNEL)?;
         self.share(&first)?;
         if let Err(refusal) = self.share(session) {
-            self.v3_shared.remove(&v3_shared_key(&first));
+            self.unshare(&first);
             return Err(refusal);
         }
         let _ = self.v3.replace(shared);
@@ -576,8 +640,37 @@ impl Namespace {
     }
 
     fn share(&self, session: &Arc<Session>) -> Outcome {
-        let entry = Entry::new(v3_shared_key(session), session.clone(), GFP_KERNEL)?;
-        self.v3_shared.insert(entry).map_err(|(e, _)| in_use(e))
+        // It does without if there is no memory, or another one with the same addresses and ports.
+        let flow = flow_key(session.tunnel().sock(), session.session_id()).filter(|key| {
+            Entry::new(*key, session.clone(), GFP_KERNEL)
+                .is_ok_and(|entry| self.v3_flows.insert(entry).is_ok())
+        });
+        let sharer = Sharer {
+            session: session.clone(),
+            flow,
+        };
+        let shared = Entry::new(v3_shared_key(session), sharer, GFP_KERNEL)
+            .map_err(Refusal::from)
+            .and_then(|entry| self.v3_shared.insert(entry).map_err(|(e, _)| in_use(e)));
+        if let (Err(_), Some(key)) = (&shared, flow) {
+            self.v3_flows.remove(&key);
+        }
+        shared
+    }
+
+    /// Undoes [`Namespace::share`], if it was done. The registry must be locked.
+    fn unshare(&self, session: &Session) {
+        let key = v3_shared_key(session);
+        let guard = rcu::read_lock();
+        let flow = self
+            .v3_shared
+            .find_rcu(&key, &guard)
+            .and_then(|sharer| sharer.flow);
+        drop(guard);
+        if let Some(flow) = flow {
+            self.v3_flows.remove(&flow);
+        }
+        self.v3_shared.remove(&key);
     }
 
     /// Records the name of the session's device, by which requests may find it. May sleep.
@@ -722,7 +815,7 @@ impl Namespace {
         if last {
             self.v3.remove(&key);
         }
-        self.v3_shared.remove(&v3_shared_key(session));
+        self.unshare(session);
     }
 
     /// Deletes everything, and waits until it is gone. Sleeps.
