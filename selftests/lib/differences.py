@@ -122,3 +122,11 @@ DIFF("IN-USE", "6.4.2", "C puts a packet for a socket that a task owns aside unt
      "done; ours queues it at once, as the queue has a lock of its own.")
 DIFF("T4", "11.1", "C drops data for the tunnel of a socket that a task owns, so each control "
      "message that is being sent may lose frames; ours does not look at the socket lock.")
+DIFF("UNCONNECTED", "2.5.7", "C sends what a kernel socket without a peer gets to the loopback "
+     "address, port 0, and counts it as sent; ours drops it and counts that.")
+DIFF("ERR-HOOK", "3.3", "C leaves its error hook on a socket whose tunnel was deleted: the owner "
+     "can bring it back to life by setsockopt(UDP_ENCAP), when the module may be gone; ours takes "
+     "it away.")
+DIFF("TWIN-SOCKETS", "3.4", "Of sockets with all addresses and ports in common, UDP picks one. If "
+     "a session id is shared with some other tunnel, C looks for it in the tunnel of that socket "
+     "only; ours in all that have these addresses and ports.")
