@@ -55,13 +55,15 @@ check-unsafe:
 check-intree:
 	$(tools)/check-intree
 
-.PHONY: setup demo test
+.PHONY: setup demo test soak
 setup:
 	$(tools)/setup
 demo:
 	$(tools)/demo
 test:
 	$(tools)/test $(PARTS)
+soak: modules
+	$(tools)/test soak
 
 .PHONY: clean
 clean:
@@ -81,6 +83,7 @@ help:
 	@echo '  make clean            remove what a build leaves here'
 	@echo '  make demo             see it work, in a virtual machine'
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
+	@echo '  make soak             10 minutes of sockets coming and going (L2TP_SOAK=seconds)'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
 	@echo '  make check-unsafe     unsafe code only where it may be'
