@@ -347,7 +347,7 @@ def test_dual_stack_socket(ends: Ends) -> None:
     tunnel.session = Session(777, 777 << 16, paths[6], "m777").create(ends.wire)
     ends.made.append(tunnel)
     tunnel.drops()
-    for step in (6, 4, 6, 6, 4, 4, 0, 4, 6, 0, 6, 4, 0):
+    for step in (6, 4, 6, 6, 4, 4, 0, 6, 0, 4, 4, 0, 6, 4, 0):
         if step == 0:
             managed.disconnect(sock)
             tunnel.drops()
@@ -473,8 +473,10 @@ def test_error_hook_goes_with_the_tunnel(ends: Ends, kind: str, wait: bool) -> N
     if expect("ERR-HOOK", c=True, rust=False):
         assert reported(tunnel, kind_, code) == error
     else:
-        eventually(lambda: reported(tunnel, kind_, code) == 0)
-        assert managed.udp_encap(tunnel.sock) == uapi.UDP_ENCAP_L2TPINUDP
+        # for a moment, it is no encapsulation socket
+        eventually(lambda: reported(tunnel, kind_, code) == 0
+                   and managed.udp_encap(tunnel.sock) == uapi.UDP_ENCAP_L2TPINUDP)
+        assert reported(tunnel, kind_, code) == 0
 
 
 def test_error_queue_of_a_mapped_socket(ends: Ends) -> None:
