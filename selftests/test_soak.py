@@ -6,6 +6,7 @@ L2TP_SOAK is for how many seconds (default 20); `make soak` takes 600.
 
 import contextlib
 import errno
+import faulthandler
 import json
 import os
 import random
@@ -213,7 +214,9 @@ def work(seconds: float) -> Counter:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            status = 1
+            status, worker = 1, None
+            # says where it hangs, should it
+            faulthandler.dump_traceback_later(seconds + 120, exit=True)
             try:
                 os.close(reader)
                 worker = Worker(number)
@@ -223,16 +226,17 @@ def work(seconds: float) -> Counter:
             except BaseException:
                 traceback.print_exc()
             finally:
+                if worker and status:
+                    worker.traffic.close()
                 os._exit(status)
         os.close(writer)
         pipes.append((pid, reader))
     total: Counter[str] = Counter()
     for pid, reader in pipes:
-        with os.fdopen(reader, "rb") as pipe:
-            data = pipe.read()
         _, status = os.waitpid(pid, 0)
         assert status == 0, "a worker failed"
-        total.update(json.loads(data))
+        with os.fdopen(reader, "rb") as pipe:
+            total.update(json.loads(pipe.read(1 << 12)))
     return total
 
 
