@@ -9,6 +9,8 @@
 #include <linux/etherdevice.h>
 #include <linux/icmp.h>
 #include <linux/if_arp.h>
+#include <linux/if_pppol2tp.h>
+#include <linux/if_pppox.h>
 #include <linux/inetdevice.h>
 #include <linux/l2tp.h>
 #include <linux/module.h>
@@ -16,12 +18,18 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/percpu.h>
+#include <linux/ppp-ioctl.h>
+#include <linux/ppp_channel.h>
+#include <linux/proc_fs.h>
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
 #include <linux/rtnetlink.h>
+#include <linux/seq_file_net.h>
 #include <linux/skbuff.h>
+#include <linux/sockptr.h>
 #include <linux/u64_stats_sync.h>
 #include <linux/udp.h>
+#include <linux/uio.h>
 #include <linux/workqueue.h>
 #include <net/addrconf.h>
 #include <net/dst.h>
@@ -56,6 +64,8 @@
 #include "helpers/net_namespace.c"
 #include "helpers/netdevice.c"
 #include "helpers/percpu.c"
+#include "helpers/pppox.c"
+#include "helpers/proc.c"
 #include "helpers/protocol.c"
 #include "helpers/rhashtable.c"
 #include "helpers/skbuff.c"

@@ -93,7 +93,7 @@ impl Message {
 
     /// Fills `out` with data. `EFAULT` if user space has not got as much; then it is initialised in
     /// part.
-    fn copy_to(&mut self, out: &mut [MaybeUninit<u8>]) -> Result {
+    pub(super) fn copy_to(&mut self, out: &mut [MaybeUninit<u8>]) -> Result {
         let len = i32::try_from(out.len())?;
         // SAFETY: By the type invariants; there is room for `len` bytes at `out`.
         to_result(unsafe { bindings::memcpy_from_msg(out.as_mut_ptr().cast(), self.as_ptr(), len) })

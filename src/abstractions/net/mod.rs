@@ -9,6 +9,12 @@ pub mod domain;
 pub mod genetlink;
 pub mod net_namespace;
 pub mod netdevice;
+#[cfg(CONFIG_PPPOX)]
+pub mod ppp_channel;
+#[cfg(CONFIG_PPPOX)]
+pub mod pppox;
+#[cfg(CONFIG_PROC_FS)]
+pub mod proc_net;
 pub mod proto;
 pub mod protocol;
 pub mod route;

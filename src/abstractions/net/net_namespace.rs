@@ -16,6 +16,7 @@ use kernel::{
         from_result,
         to_result, //
     },
+    ffi,
     prelude::*,
     sync::{
         atomic::{
@@ -64,6 +65,20 @@ impl Net {
     #[inline]
     pub fn as_ptr(&self) -> *mut bindings::net {
         self.0.get()
+    }
+
+    /// Whether the current task may administer the namespace (`CAP_NET_ADMIN`). To be asked before
+    /// something is done: it is noted that the task has made use of the right.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn may_administer(&self) -> bool {
+        // SAFETY: The namespace is valid, and keeps the user namespace that owns it.
+        // CAST: A small number.
+        unsafe {
+            bindings::ns_capable(
+                (*self.as_ptr()).user_ns,
+                bindings::CAP_NET_ADMIN as ffi::c_int,
+            )
+        }
     }
 }
 

@@ -506,13 +506,13 @@ const NET_RX_SUCCESS: i32 = bindings::NET_RX_SUCCESS as i32;
 /// # Invariants
 ///
 /// The nesting level of this CPU (or task, where softirqs are preemptible) counts this value.
-struct Nesting(());
+pub(super) struct Nesting(());
 
 impl Nesting {
     /// Goes one deeper. [`None`] if that is too deep. Bottom halves must be off until the result is
     /// dropped.
     #[inline]
-    fn enter() -> Option<Self> {
+    pub(super) fn enter() -> Option<Self> {
         // SAFETY: Bottom halves are off.
         unsafe {
             if bindings::dev_recursion_level() > bindings::IP_TUNNEL_RECURSION_LIMIT {

@@ -133,6 +133,15 @@ impl Sock {
         }
     }
 
+    /// The MTU of the path that the socket's packets take, if it is known where they go. Any context.
+    pub fn path_mtu(&self) -> Option<u32> {
+        if !self.is_connected() {
+            return None;
+        }
+        let guard = rcu::read_lock();
+        self.route(&guard).ok().map(|route| route.mtu())
+    }
+
     /// Bytes that are likely to be added below the transport header.
     pub fn headroom(&self) -> usize {
         let guard = rcu::read_lock();
