@@ -339,6 +339,19 @@ impl Namespace {
         Some(session.clone())
     }
 
+    /// How many sessions `tunnel` has. May sleep.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn session_count(&self, tunnel: &Tunnel) -> usize {
+        let registry = self.registry.lock();
+        registry.sessions(tunnel).map_or(0, |sessions| {
+            // Adding up in a way that cannot overflow, which `count` might.
+            sessions
+                .values()
+                .filter(|session| !session.is_management())
+                .fold(0, |n: usize, _| n.wrapping_add(1))
+        })
+    }
+
     /// The session whose device was called `name` when it was made; of several, the oldest. Any
     /// context.
     pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
@@ -584,6 +597,8 @@ impl Namespace {
             return Err(SESSION_EXISTS);
         }
         match tunnel.version() {
+            // No message is for it.
+            _ if session.is_management() => (),
             Version::V2 => {
                 let key = v2_table_key(session);
                 let entry = Entry::new(key, session.clone(), GFP_KERNEL)?;
@@ -762,7 +777,9 @@ impl Namespace {
 
     /// Takes a session out of the hash tables. The registry must be locked.
     fn unlink_session(&self, session: &Arc<Session>, namesakes: &mut Namesakes) {
+        session.pseudowire().unlinked();
         match session.tunnel().version() {
+            _ if session.is_management() => (),
             Version::V2 => {
                 self.v2.remove(&v2_table_key(session));
             }

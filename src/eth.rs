@@ -40,8 +40,7 @@ use crate::{
             Unregistered, //
         },
         rtnetlink,
-        skbuff::Skb,
-        sock::Sock, //
+        skbuff::Skb, //
     },
     error::{
         Outcome,
@@ -75,6 +74,9 @@ const NAME_TAKEN: Refusal = Refusal::new(
 .about(attr::IFNAME);
 
 static LINK: rtnetlink::Link<Interface> = rtnetlink::Link::new(c"l2tpeth");
+
+/// For sessions that have no device.
+static NOWHERE: DevicePtr<Interface> = DevicePtr::new();
 
 /// The registration of the link kind. To be held by the module.
 pub type Registration = rtnetlink::Registration<Interface>;
@@ -111,8 +113,11 @@ impl Driver for Interface {
     }
 
     fn pointer(&self) -> &DevicePtr<Self> {
-        let Pseudowire::Eth(port) = self.session.pseudowire();
-        &port.device
+        match self.session.pseudowire() {
+            Pseudowire::Eth(port) => &port.device,
+            // Not made by `create`.
+            Pseudowire::Ppp(_) => &NOWHERE,
+        }
     }
 
     #[inline]
@@ -205,19 +210,12 @@ fn mtu(session: &Session) -> u32 {
     let overhead = u32::try_from(link)
         .unwrap_or(u32::MAX)
         .saturating_add(network);
-    path_mtu(tunnel.sock())
+    tunnel
+        .sock()
+        .path_mtu()
         .and_then(|path| path.checked_sub(overhead))
         .filter(|&mtu| mtu <= netdevice::ETH_MAX_MTU)
         .unwrap_or_else(|| netdevice::ETH_DATA_LEN.saturating_sub(overhead))
-}
-
-/// The MTU of the path that a socket's packets take, if it is known where they go.
-fn path_mtu(sock: &Sock) -> Option<u32> {
-    if !sock.is_connected() {
-        return None;
-    }
-    let guard = rcu::read_lock();
-    sock.route(&guard).ok().map(|route| route.mtu())
 }
 
 /// Unregisters the devices of all ports that `visit` shows, whose sessions are in no table any more,

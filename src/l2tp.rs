@@ -9,7 +9,7 @@
 // The rooms are written as they would be as crates, and some are: `wire` and `seq` on the host.
 #![allow(unreachable_pub)]
 // Without a pseudowire, nobody asks for sessions.
-#![cfg_attr(not(CONFIG_L2TP_RUST_ETH), allow(dead_code))]
+#![cfg_attr(not(any(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_PPP)), allow(dead_code))]
 
 use kernel::{
     prelude::*,
@@ -19,7 +19,12 @@ use kernel::{
 #[allow(unsafe_code)]
 // Without some part of the module, some of them have no user.
 #[cfg_attr(
-    not(all(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_IP, CONFIG_IPV6)),
+    not(all(
+        CONFIG_L2TP_RUST_ETH,
+        CONFIG_L2TP_RUST_IP,
+        CONFIG_L2TP_RUST_PPP,
+        CONFIG_IPV6
+    )),
     allow(dead_code)
 )]
 mod abstractions;
@@ -36,6 +41,8 @@ mod ip6;
 #[path = "core.rs"]
 mod l2tp_core;
 mod netlink;
+#[cfg_attr(not(CONFIG_L2TP_RUST_PPP), path = "absent/ppp.rs")]
+mod ppp;
 mod pseudowire;
 // The pure rooms are complete as the formats go, and `tools/host` tests all of them.
 #[allow(dead_code)]
@@ -64,8 +71,11 @@ module! {
         "l2tp_eth",
         "l2tp_ip",
         "l2tp_ip6",
+        "l2tp_ppp",
         "net-pf-16-proto-16-family-l2tp",
         "net-l2tp-type-5",
+        "net-l2tp-type-7",
+        "net-pf-24-proto-1",
         "net-pf-2-proto-115",
         "net-pf-2-proto-115-type-2",
         "net-pf-10-proto-115",
@@ -77,7 +87,9 @@ module! {
 struct L2tp {
     /// Ends requests.
     _netlink: netlink::Registration,
-    /// No new sockets and packets over IPv6. Each socket keeps the module, so there are none left.
+    /// No new PPP sockets, of which there are none left, as each keeps the module.
+    ppp: ppp::Registration,
+    /// The same for sockets and packets over IPv6.
     #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
     ip6: ip::Registration<ip6::V6>,
     /// The same over IPv4.
@@ -127,17 +139,19 @@ impl L2tp {
             ip: ip::register(module)?,
             #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
             ip6: ip6::register(module)?,
+            ppp: ppp::Registration::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _ethernet: ethernet,
             _encap: encap,
             _barrier: barrier,
         };
-        // Nothing may fail once there can be sockets. The second of these cannot.
+        // Nothing may fail once there can be sockets. The second and third of these cannot.
         #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
         l2tp.ip6.open()?;
         #[cfg(CONFIG_L2TP_RUST_IP)]
         l2tp.ip.open()?;
+        l2tp.ppp.open();
         Ok(l2tp)
     }
 }

@@ -45,6 +45,7 @@ use crate::{
     },
     eth,
     l2tp_core::Namespace,
+    ppp,
     session::{
         Session,
         SessionConfig, //
@@ -349,6 +350,7 @@ fn session_create(request: &Request<'_>) -> Outcome {
 
     match pw_type {
         PwType::Eth => eth::create(&namespace.into(), request.net(), &tunnel, &config, name),
+        PwType::Ppp => ppp::create(&namespace, &tunnel, &config),
         // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so
         // that nothing is loaded.
         _ => Err(bad(
@@ -461,7 +463,8 @@ fn place_of(session: &Session) -> u64 {
 
 /// In version 2, session 0 stands for the tunnel's control connection.
 fn is_hidden(session: &Session) -> bool {
-    session.tunnel().version() == Version::V2 && session.session_id().get() == 0
+    session.is_management()
+        || (session.tunnel().version() == Version::V2 && session.session_id().get() == 0)
 }
 
 // What a request is about.

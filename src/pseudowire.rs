@@ -8,35 +8,59 @@
 use crate::{
     abstractions::net::skbuff::Skb,
     eth,
+    ppp,
     session::Session, //
 };
-use kernel::sync::rcu;
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
 
 /// The far side of a session, seen from L2TP.
 pub enum Pseudowire {
     /// Ethernet (RFC 4719): a network device.
     Eth(eth::Port),
+    /// PPP (RFC 2661): a socket and a channel of generic PPP.
+    Ppp(ppp::Port),
 }
 
 impl Pseudowire {
-    /// Hands a frame to the pseudowire.
+    /// Hands a frame to the pseudowire. Bottom halves must be off.
+    ///
+    /// # Errors
+    ///
+    /// For a frame that the far side has refused, which counts as an error of the session.
     #[inline]
-    pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) {
+    pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) -> Result {
         match self {
-            Self::Eth(port) => port.deliver(skb, guard),
+            Self::Eth(port) => {
+                port.deliver(skb, guard);
+                Ok(())
+            }
+            Self::Ppp(port) => port.deliver(skb, guard),
+        }
+    }
+
+    /// The session leaves the tables. Any context.
+    pub fn unlinked(&self) {
+        match self {
+            // A device goes when all that waits for it has gone: see `close_all`.
+            Self::Eth(_) => (),
+            Self::Ppp(port) => port.close(),
         }
     }
 }
 
 /// Closes the sessions that `visit` shows, which are in no table any more: stops their timers, frees
-/// what they hold back, and closes their pseudowires, all devices in one go. Takes RTNL, also around
-/// `visit`, and sleeps.
+/// what they hold back, and closes their pseudowires, all devices in one go. Takes RTNL when it is
+/// shown one with a device, and sleeps.
 pub fn close_all(visit: impl FnOnce(&mut dyn FnMut(&Session))) {
     eth::close_all(|close| {
         visit(&mut |session| {
             session.purge();
             match session.pseudowire() {
                 Pseudowire::Eth(port) => close(port),
+                Pseudowire::Ppp(_) => (),
             }
         });
     });

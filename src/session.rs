@@ -113,6 +113,19 @@ pub struct SessionConfig {
     pub reorder_timeout: u32,
 }
 
+impl SessionConfig {
+    fn header(&self, tunnel: &Tunnel) -> DataHeader {
+        DataHeader::new(
+            tunnel.version(),
+            tunnel.encap(),
+            tunnel.peer_tunnel_id(),
+            self.peer_session_id,
+            &self.cookie,
+            self.l2spec,
+        )
+    }
+}
+
 /// The receive side: who is next, and who waits.
 struct Rx {
     receiver: Receiver,
@@ -129,6 +142,8 @@ pub struct Session {
     /// The name its device had when it was registered, NUL-padded.
     ifname: SetOnce<[u8; 16]>,
     header: DataHeader,
+    /// The peer's tunnel id was not known when `header` was made.
+    peerless: bool,
     /// Ns of the next message we send, of which the wire takes the lower bits.
     ns: Atomic<u32>,
     send_seq: Atomic<bool>,
@@ -160,14 +175,8 @@ impl Session {
         pseudowire: Pseudowire,
     ) -> Result<Arc<Self>> {
         let stats = Stats::new()?;
-        let header = DataHeader::new(
-            tunnel.version(),
-            tunnel.encap(),
-            tunnel.peer_tunnel_id(),
-            config.peer_session_id,
-            &config.cookie,
-            config.l2spec,
-        );
+        let peerless = tunnel.peer_tunnel_id().get() == 0;
+        let header = config.header(tunnel);
         let space = tunnel.version().into();
         Arc::pin_init(
             pin_init!(Self {
@@ -175,6 +184,7 @@ impl Session {
                 config: *config,
                 ifname: SetOnce::new(),
                 header,
+                peerless,
                 ns: Atomic::new(0),
                 send_seq: Atomic::new(config.send_seq),
                 recv_seq: Atomic::new(config.recv_seq),
@@ -236,6 +246,13 @@ impl Session {
         self.ifname.populate(name);
     }
 
+    /// Whether this is no session at all, but stands for the tunnel: see [`crate::ppp`].
+    pub fn is_management(&self) -> bool {
+        self.session_id().get() == 0
+            && self.peer_session_id().get() == 0
+            && matches!(self.pseudowire, Pseudowire::Ppp(_))
+    }
+
     /// The far side.
     pub fn pseudowire(&self) -> &Pseudowire {
         &self.pseudowire
@@ -281,6 +298,14 @@ impl Session {
         self.reorder_timeout.store(ticks(ms), Relaxed);
     }
 
+    /// Ns of the next message we send, and the one that we expect.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn numbers(&self) -> (u32, u32) {
+        let space = seq::Space::from(self.tunnel.version());
+        let ns = self.ns.load(Relaxed) & space.mask();
+        (ns, self.rx.lock().receiver.nr())
+    }
+
     /// The counters.
     pub fn stats(&self) -> Snapshot {
         self.stats.snapshot()
@@ -296,6 +321,13 @@ impl Session {
         self.tunnel.headroom().saturating_add(self.header_len())
     }
 
+    /// Counts a frame that could not be sent.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn count_tx_error(&self) {
+        self.stats.tx_errors.count();
+        self.tunnel.counters().tx_errors.count();
+    }
+
     /// Sends a frame. Counts it, whatever becomes of it. Any context.
     ///
     /// # Errors
@@ -305,8 +337,16 @@ impl Session {
     pub fn transmit(&self, skb: Skb) -> Result {
         let guard = rcu::read_lock();
         let bh = bottom_half::Guard::new();
-        let numbers = (self.send_seq.load(Relaxed) && self.header.carries_ns()).then_some(&self.ns);
-        match self.tunnel.output(skb, &self.header, numbers, &guard) {
+        // In version 2, the peer's tunnel id is part of it.
+        let late;
+        let header = if self.peerless {
+            late = self.config.header(&self.tunnel);
+            &late
+        } else {
+            &self.header
+        };
+        let numbers = (self.send_seq.load(Relaxed) && header.carries_ns()).then_some(&self.ns);
+        match self.tunnel.output(skb, header, numbers, &guard) {
             Ok(len) => {
                 self.stats.count_tx(len, &bh);
                 self.tunnel.counters().count_tx(len, &bh);
@@ -390,7 +430,9 @@ impl Session {
         let bh = bottom_half::Guard::new();
         self.stats.count_rx(len, &bh);
         self.tunnel.counters().count_rx(len, &bh);
-        self.pseudowire.deliver(skb, guard);
+        if self.pseudowire.deliver(skb, guard).is_err() {
+            self.stats.rx_errors.count();
+        }
     }
 
     fn receive_in_order(

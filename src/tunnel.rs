@@ -186,6 +186,18 @@ impl Tunnel {
         TunnelId::new(self.peer_tunnel_id.load(Relaxed))
     }
 
+    /// Takes the peer's id from somebody who knows it, if whoever made the tunnel did not.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn learn_peer_tunnel_id(&self, id: TunnelId) {
+        let _ = self.peer_tunnel_id.cmpxchg(0, id.get(), Relaxed);
+    }
+
+    /// The file descriptor that the socket came from, or -1 if it is our own.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
     /// The socket.
     #[inline]
     pub fn sock(&self) -> &Sock {

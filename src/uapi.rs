@@ -47,6 +47,28 @@ pub mod attr {
     );
 }
 
+/// PPP over L2TP.
+///
+/// C headers: [`include/uapi/linux/if_pppox.h`](srctree/include/uapi/linux/if_pppox.h),
+/// [`include/uapi/linux/if_pppol2tp.h`](srctree/include/uapi/linux/if_pppol2tp.h),
+/// [`include/uapi/linux/ppp-ioctl.h`](srctree/include/uapi/linux/ppp-ioctl.h)
+#[cfg(CONFIG_L2TP_RUST_PPP)]
+pub mod ppp {
+    use super::bindings;
+
+    pub use super::bindings::{
+        AF_INET,
+        AF_INET6,
+        AF_PPPOX,
+        PX_PROTO_OL2TP,
+        SOL_PPPOL2TP, //
+    };
+
+    numbers!(u32, PPPIOC, GMRU SMRU GFLAGS SFLAGS GL2TPSTATS);
+
+    numbers!(i32, PPPOL2TP_SO_, DEBUG RECVSEQ SENDSEQ LNSMODE REORDERTO);
+}
+
 /// Attributes in [`attr::STATS`].
 pub mod stats {
     use super::bindings;
