@@ -117,7 +117,6 @@ def test_colliding_ids_among_others(ns: NetNS) -> None:
     assert l2tp.sessions() == sorted(wanted)
 
 
-@pytest.mark.only("c", "PPP-PW: the Rust module has no v2 sessions yet")
 def test_v2_sessions(l2tp: L2tp) -> None:
     """Ascending with v3 ones of other tunnels between; v2 session 0 is hidden."""
     l2tp.tunnel(1, version=2, sport=5001)

@@ -131,7 +131,6 @@ def test_session_message(ns: NetNS, which: str, encap: int) -> None:
                    "event": (uapi.NLM_F_ACK, body)}
 
 
-@pytest.mark.only("c", "PPP-PW: the Rust module has no PPP sessions yet")
 def test_ppp_session_message(ns: NetNS) -> None:
     """No interface name while no socket is attached."""
     ns.l2tp.tunnel(1, 2, version=2)

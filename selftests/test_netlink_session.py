@@ -73,10 +73,8 @@ def test_pw_types_without_handler(tunnels: L2tp, tid: int, pw_type: int) -> None
 
 @pytest.mark.parametrize("tid", [1, 3, 4])
 def test_ppp(tunnels: L2tp, tid: int) -> None:
-    """PPP-PW: without a PPP pseudowire, EPROTONOSUPPORT; C has one and makes the session."""
-    reply = tunnels.try_session(tid, 50, pw_type=PwType.PPP)
-    assert reply.errno == expect("PPP-PW", c=0, rust=errno.EPROTONOSUPPORT), reply
-    assert tunnels.sessions() == expect("PPP-PW", c=[(tid, 50)], rust=[])
+    tunnels.session(tid, 50, pw_type=PwType.PPP)
+    assert tunnels.sessions() == [(tid, 50)]
 
 
 @pytest.mark.parametrize("l2spec", [2, 3, 128, 255])
@@ -327,7 +325,6 @@ def test_uniqueness_with_many_collisions(tunnels: L2tp) -> None:
     eventually(lambda: tunnels.try_session(3, 10).errno == 0)
 
 
-@pytest.mark.only("c", "PPP-PW: v2 sessions are PPP sessions, which the Rust module lacks")
 @pytest.mark.parametrize("new,sid,held_by,held,error", [
     (4, 10, 4, 10, errno.EEXIST), (4, 10, 5, 10, 0), (4, 65537, 4, 1, errno.EEXIST),
     (4, 10, 1, 10, 0), (1, 10, 4, 10, 0)])
@@ -340,18 +337,16 @@ def test_uniqueness_v2(tunnels: L2tp, new: int, sid: int, held_by: int, held: in
     assert tunnels.try_session(new, sid, pw_type=pw_type(new)).errno == error
 
 
-@pytest.mark.only("c", "PPP-PW: v2 sessions are PPP sessions, which the Rust module lacks")
 def test_v2_ids_above_16_bits(ns: NetNS) -> None:
-    """2.5.8: keys collide and dumps do not show sessions of such tunnels."""
+    """2.5.8: keys collide, and in C dumps do not show sessions of such tunnels."""
     l2tp = ns.l2tp
     l2tp.tunnel(65537, version=2, sport=5001)
     l2tp.tunnel(1, version=2, sport=5002)
     l2tp.session(65537, 7, pw_type=PwType.PPP)
     assert l2tp.try_session(1, 7, pw_type=PwType.PPP).errno == errno.EEXIST
-    assert l2tp.sessions() == []
+    assert l2tp.sessions() == expect("V2-IDS", c=[], rust=[(65537, 7)])
 
 
-@pytest.mark.only("c", "PPP-PW: v2 sessions are PPP sessions, which the Rust module lacks")
 def test_v2_and_ppp_ignore_v3_attributes(tunnels: L2tp) -> None:
     """2.5.13"""
     tunnels.session(4, 7, pw_type=PwType.PPP, cookie=b"1234", peer_cookie=b"5678", l2spec=200,

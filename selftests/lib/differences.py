@@ -55,8 +55,8 @@ DIFF("SYNC-DELETE", "3.8.1", "C deletes from a worker after the reply, so a clie
      "the object at once sees EEXIST; ours has freed ids, ports and names when the ACK arrives.")
 DIFF("LINK-KIND", "5.1, 5.5", "C's device has no rtnl kind and 'ip link del' gives EOPNOTSUPP; "
      "ours has kind l2tpeth and deleting it deletes the session.")
-DIFF("PPP-PW", "2.5 SC#8", "The Rust module has no PPP pseudowire yet: PW_TYPE PPP answers as C "
-     "does when l2tp_ppp is not available.")
+DIFF("V2-IDS", "2.5.8", "C hides the sessions of a v2 tunnel whose id has more than 16 bits from "
+     "dumps, though it finds them by id; ours shows what there is.")
 DIFF("PW-AUTOLOAD", "2.12", "C asks modprobe for net-l2tp-type-<n>; the Rust module is one piece "
      "with no way for another module to add a pseudowire, so there is nothing to load.")
 DIFF("B19", "11.4", "C hits BUG() when pktgen's shared skbs are sent straight onto l2tpeth; ours "
