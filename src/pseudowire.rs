@@ -21,6 +21,7 @@ pub enum Pseudowire {
     /// Ethernet (RFC 4719): a network device.
     Eth(eth::Port),
     /// PPP (RFC 2661): a socket and a channel of generic PPP.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), allow(dead_code))]
     Ppp(ppp::Port),
 }
 
