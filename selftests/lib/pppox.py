@@ -145,6 +145,12 @@ class PppSocket:
     def fd(self) -> int:
         return self.sock.fileno()
 
+    def recvmsg(self, size: int) -> tuple:
+        """As socket.recvmsg(), which does not know what addresses of this family look like."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, fileno=os.dup(self.fd)) as same:
+            same.settimeout(10)
+            return same.recvmsg(size)
+
     def connect(self, address: Address | bytes) -> None:
         data = address if isinstance(address, bytes) else address.pack()
         _check(_libc.connect(self.fd, data, len(data)))
