@@ -365,10 +365,11 @@ def transfer(source: NetNS, target: NetNS, address: str, size: int = 1 << 20) ->
 
     def serve() -> None:
         sock, _ = server.accept()
+        sock.settimeout(60)
         while piece := sock.recv(65536):
             got.update(piece)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     client = source.socket(socket.AF_INET, socket.SOCK_STREAM, timeout=60)
     client.connect((address, 5001))

@@ -783,8 +783,8 @@ def test_connect_and_delete_at_once(ns: NetNS) -> None:
                     errno_of(l2tp.del_tunnel, 1)
         stop.set()
 
-    threads = [threading.Thread(target=sockets, args=(sid,)) for sid in (11, 12)]
-    threads.append(threading.Thread(target=deletes))
+    threads = [threading.Thread(target=sockets, args=(sid,), daemon=True) for sid in (11, 12)]
+    threads.append(threading.Thread(target=deletes, daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:
