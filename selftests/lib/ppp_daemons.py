@@ -70,13 +70,15 @@ class Daemon:
         try:
             eventually(lambda: self.log().count(text) >= times, timeout)
         except AssertionError:
-            raise AssertionError(f"{self.process.args}: no '{text}':\n{self.log()[-4000:]}") from None
+            raise AssertionError(f"{self.process.args}: no '{text}':\n"
+                                 f"{self.log()[-4000:]}") from None
 
     def exits(self, timeout: float = 20) -> int:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.process.args} does not end:\n{self.log()[-4000:]}") from None
+            raise AssertionError(f"{self.process.args} does not end:\n"
+                                 f"{self.log()[-4000:]}") from None
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
