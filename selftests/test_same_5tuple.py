@@ -205,7 +205,6 @@ def test_ids_shared_with_each_other(twins: Twins) -> None:
         eventually(lambda: wire.a.index(f"w{tid}") is None)
 
 
-@pytest.mark.only("c", "PPP-PW: only a PPP session can be in a v2 tunnel")
 @each(2)
 def test_version_2(twins: Twins) -> None:
     """The tunnel id of each message says whose it is; PPP frames without a unit are for the

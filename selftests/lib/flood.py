@@ -52,13 +52,13 @@ class Flood:
         """For a host that stays; a host that dies takes the wire with it."""
         self.ns.rtnl.try_delete(self.ns.link("eth0").index)
 
-    def start(self) -> None:
-        """Fork the sender."""
+    def start(self, pause: float = 0.002) -> None:
+        """Fork the sender, which pauses after each round of packets."""
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.setns(self.ns.fd, os.CLONE_NEWNET)
-                send_for_ever()
+                send_for_ever(pause)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -83,7 +83,7 @@ def use(host: NetNS, ifname: str) -> None:
         host.rtnl.add_route(BEYOND, oif=link.index)
 
 
-def send_for_ever() -> None:
+def send_for_ever(pause: float) -> None:
     frame = b"\xff" * 6 + b"\x02\0\0\0\0\x09\x08\x00" + bytes(46)
     udp4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -111,4 +111,4 @@ def send_for_ever() -> None:
                     (plain, ("10.99.0.1", 9), frame)):
                 with contextlib.suppress(OSError):
                     sock.sendto(payload, socket.MSG_DONTWAIT, target)
-        time.sleep(0.002)
+        time.sleep(pause)
