@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures and rules for the whole suite; run by tools/vm -- pytest selftests, as root."""
 
+import contextlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +67,22 @@ def kernel_log(_kernel_log: system.KernelLog) -> Iterator[Callable[[], list[str]
     bad = system.splats(lines())
     if bad:
         pytest.fail("kernel splat:\n" + "\n".join(seen[-80:]), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _steady_kernel_text() -> Iterator[None]:
+    """Keeps the switches on that sockets of the tests turn on in the text of the network stack.
+
+    QEMU's emulation, with several processors, at times misses that an instruction was replaced
+    while one of them runs it ("Oops: int3").  With time stamps and UDP encapsulations always on,
+    it seldom is.
+    """
+    with contextlib.ExitStack() as stack:
+        for family, option in ((socket.AF_INET, 2), (socket.AF_INET6, 2)):
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            sock.setsockopt(socket.IPPROTO_UDP, 100, option)  # UDP_ENCAP, UDP_ENCAP_ESPINUDP
+            sock.setsockopt(socket.SOL_SOCKET, 29, 1)  # SO_TIMESTAMP
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
