@@ -114,6 +114,7 @@ def test_channel_both_ways(wire: Wire, stack: ExitStack, session: Session) -> No
         assert channel.read() == ECHO
     stats = sock.stats()
     assert (stats.tx_packets, stats.rx_packets, stats.tx_errors, stats.rx_errors) == (3, 2, 0, 0)
+    sock.sock.setblocking(False)
     with pytest.raises(OSError) as refused:
         sock.sock.recv(1)
     assert refused.value.errno == errno.EIO
