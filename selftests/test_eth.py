@@ -21,6 +21,7 @@ from lib.differences import expect
 from lib.genl import L2tp
 from lib.netns import Hosts, NetNS, move, settle
 from lib.pair import Wire, pattern, tcp_transfer
+from lib.tracing import counting_calls
 from lib.uapi import Attr, Encap, L2Spec, Stat
 from lib.wait import eventually
 
@@ -885,27 +886,6 @@ def test_failed_session_leaves_no_reference(ns: NetNS, l2tp: L2tp) -> None:
 
 
 # --- headroom
-
-TRACING = Path("/sys/kernel/tracing")
-
-
-@contextlib.contextmanager
-def counting_calls(function: str) -> Iterator[list[int]]:
-    """Hits of a kernel function while the block runs; filled in at its end."""
-    events = TRACING / "kprobe_events"
-    events.write_text(f"p:l2tptest/hits {function}\n")
-    switch = TRACING / "events/l2tptest/hits/enable"
-    result: list[int] = []
-    try:
-        switch.write_text("1")
-        yield result
-        switch.write_text("0")
-        profile = (TRACING / "kprobe_profile").read_text()
-        result.append(int(re.search(r"hits\s+(\d+)", profile)[1]))
-    finally:
-        switch.write_text("0")
-        events.write_text("")  # truncation removes them all
-
 
 @ENCAPS
 @FAMILIES

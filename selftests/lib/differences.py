@@ -130,21 +130,22 @@ DIFF("ERR-HOOK", "3.3", "C leaves its error hook on a socket whose tunnel was de
 DIFF("TWIN-SOCKETS", "3.4", "Of sockets with all addresses and ports in common, UDP picks one. If "
      "a session id is shared with some other tunnel, C looks for it in the tunnel of that socket "
      "only; ours in all that have these addresses and ports.")
-DIFF("PPP-CAP", "7.4.6", "C lets any user make tunnels and sessions by connect(), and take over those "
-     "of others; ours asks for CAP_NET_ADMIN in the namespace, as netlink does for the same things. "
-     "pppd and every daemon have it.")
-DIFF("PPP-MGMT", "7.4.3", "C looks for v3 session 0 in the whole namespace, so that only one v3 tunnel "
-     "can have a management socket, and shows it in dumps; ours has one for each tunnel, hidden.")
-DIFF("PPP-MGMT-DATA", "7.4, 1.7", "C queues data messages of session 0 on the management socket, which "
-     "no program reads; ours passes them to the daemon, as those of any unknown session.")
-DIFF("PPP-TUNNEL", "7.4.4", "C looks for a v3 session by id alone and may join one of another tunnel; "
-     "ours joins a session of the tunnel that the address names.")
-DIFF("PPP-SEND", "7.7.1", "C reports success for a frame that fits in no datagram, and allocates memory "
-     "for it whatever its length; ours refuses more than 65535 bytes with EMSGSIZE.")
-DIFF("PPP-PROC", "7.11", "C shows a reference count where its header says session-count; ours shows "
-     "the number of sessions.")
-DIFF("PPP-REWIND", "7.11", "C's listing forgets to start over when the file is rewound, and shows "
-     "nothing but the header then.")
+DIFF("PPP-CAP", "7.4.6", "C lets any user make tunnels and sessions by connect(), and take over "
+     "those of others; ours asks for CAP_NET_ADMIN in the namespace, as netlink does for the "
+     "same things. pppd and every daemon have it.")
+DIFF("PPP-MGMT", "7.4.3", "C looks for v3 session 0 in the whole namespace, so that only one v3 "
+     "tunnel can have a management socket, and shows it in dumps; ours has one for each tunnel, "
+     "hidden.")
+DIFF("PPP-MGMT-DATA", "7.4, 1.7", "C queues data messages of session 0 on the management socket, "
+     "which no program reads; ours passes them to the daemon, as those of any unknown session.")
+DIFF("PPP-TUNNEL", "7.4.4", "C looks for a v3 session by id alone and may join one of another "
+     "tunnel; ours joins a session of the tunnel that the address names.")
+DIFF("PPP-SEND", "7.7.1", "C reports success for a frame that fits in no datagram, and allocates "
+     "memory for it whatever its length; ours refuses more than 65535 bytes with EMSGSIZE.")
+DIFF("PPP-PROC", "7.11", "C shows a reference count where its header says session-count; ours "
+     "shows the number of sessions.")
+DIFF("PPP-REWIND", "7.11", "C's listing forgets to start over when the file is rewound, and "
+     "shows nothing but the header then.")
 DIFF("PPP-UNLOAD", "3.9, B4", "C's l2tp_ppp can be unloaded under sessions without socket, whose "
      "callbacks then point to freed memory; ours ends all sessions first.")
 DIFF("PPP-BRIDGE-CSUM", "7.10.8", "C pulls headers of a frame whose outer checksum is left to the "

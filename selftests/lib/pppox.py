@@ -9,12 +9,9 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 from lib.netns import NetNS
-from lib.wait import eventually
 
 AF_PPPOX = 24
 PX_PROTO_OL2TP = 1
