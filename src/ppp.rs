@@ -294,6 +294,9 @@ impl Proto for PppoL2tp {
 
     #[inline]
     fn start_xmit(session: &Arc<Session>, mut skb: Skb) {
+        // A frame from a channel that this one is bridged to may leave where it came in, which is no
+        // loop; of those that are, generic PPP takes care.
+        skb.forget_device();
         // Room for everything at once, so that a frame that lacks it is copied once.
         let reserve = headroom(session);
         let Ok(head) = skb.prepend(reserve, ADDRESS_AND_CONTROL.len()) else {

@@ -210,6 +210,16 @@ impl Skb {
         }
     }
 
+    /// Forgets the device that the packet came in by.
+    #[inline]
+    pub fn forget_device(&mut self) {
+        // SAFETY: The packet is valid and ours, and in no list that uses the place of its device.
+        unsafe {
+            let skb = &raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1;
+            (*skb).__bindgen_anon_1.dev = ptr::null_mut();
+        }
+    }
+
     /// Releases the socket that the packet is charged to.
     #[inline]
     pub fn orphan(&mut self) {
