@@ -183,6 +183,16 @@ def test_window_with_reordering(patient: Peer) -> None:
     receives(patient, [WINDOW + 1], [])  # waits behind the other one
 
 
+@pytest.mark.parametrize("timeout", [0, LONG])
+def test_peer_starts_again(wire: Wire, timeout: int) -> None:
+    """4.2.1: the peer's session was made anew, ours was not."""
+    peer = Peer(wire, "udp", recv_timeout=timeout or None)
+    receives(peer, [1000], [1000], peer.send_seq(1))
+    again = list(range(70))
+    lost = expect("SEQ-RESYNC", c=70, rust=64)
+    receives(peer, again, again[lost:], peer.dropped(errors=lost))
+
+
 @pytest.mark.parametrize("first", [1, 1000, WINDOW - 1])
 def test_first_frame_sets_the_number(peer: Peer, first: int) -> None:
     """4.2.3"""

@@ -36,6 +36,9 @@ pub const QUEUE_LEN_MAX: usize = 1024;
 /// the peer.
 const OOS_RUN_MAX: u8 = 4;
 
+/// How many frames in a row are refused because they are outside the window.
+const OUTSIDE_RUN_MAX: u8 = 64;
+
 /// The numbers of one protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
@@ -287,6 +290,10 @@ pub struct Receiver {
     oos_run: u8,
     /// The last number that was out of sequence.
     oos_ns: u32,
+    /// How many frames in a row were outside the window, each following the one before.
+    outside_run: u8,
+    /// The last number outside the window.
+    outside_ns: u32,
     queued_bytes: u32,
 }
 
@@ -301,6 +308,8 @@ impl Receiver {
             drain: false,
             oos_run: 0,
             oos_ns: 0,
+            outside_run: 0,
+            outside_ns: 0,
             queued_bytes: 0,
         }
     }
@@ -387,11 +396,28 @@ impl Receiver {
 
         let distance = self.space.distance(self.nr, ns);
         if distance >= self.space.window() {
-            return Outcome::Discard {
-                item,
-                reason: Reason::OutsideWindow,
+            if !self.follows_outside(ns) {
+                return Outcome::Discard {
+                    item,
+                    reason: Reason::OutsideWindow,
+                };
+            }
+            if queue.is_empty() {
+                return self.deliver(item, ns, bytes, false);
+            }
+            // Let `serve` hand out what waits, and this one after it.
+            let Some(queued_bytes) = self.room(queue, bytes, config) else {
+                return Outcome::Discard {
+                    item,
+                    reason: Reason::QueueFull,
+                };
             };
+            self.queued_bytes = queued_bytes;
+            self.drain = true;
+            queue.push_back(item, slot);
+            return Outcome::Queued { oos: false };
         }
+        self.outside_run = 0;
 
         if distance == 0 {
             // All frames in the queue come after this one.
@@ -421,6 +447,19 @@ impl Receiver {
         };
         self.oos_ns = ns;
         self.oos_run > OOS_RUN_MAX
+    }
+
+    /// Accounts for a run of frames outside the window, and returns whether to accept its latest
+    /// frame. The peer has started again, or we were led astray by a frame that was far ahead. A run
+    /// of duplicates is shorter, and mixed with new frames.
+    fn follows_outside(&mut self, ns: u32) -> bool {
+        self.outside_run = if self.outside_run != 0 && ns == self.space.next(self.outside_ns) {
+            self.outside_run.saturating_add(1)
+        } else {
+            1
+        };
+        self.outside_ns = ns;
+        self.outside_run > OUTSIDE_RUN_MAX
     }
 
     /// Puts a numbered frame in its place.
@@ -479,6 +518,7 @@ impl Receiver {
     fn deliver<T>(&mut self, item: T, ns: u32, bytes: u32, oos: bool) -> Outcome<T> {
         let reset = self.fresh || ns != self.nr;
         self.fresh = false;
+        self.outside_run = 0;
         self.nr = self.space.next(ns);
         Outcome::Deliver(Delivery {
             item,

@@ -265,6 +265,51 @@ fn late_duplicate_is_outside() {
     }
 }
 
+#[test]
+fn follows_a_peer_that_starts_again() {
+    for timeout in [0, TIMEOUT] {
+        let mut session = Session::new(Space::V3, timeout);
+        session.frame(1000);
+        session.frames(&(0..67).collect::<Vec<_>>());
+        session.check(&[1000, 64, 65, 66], 64, 0, 0);
+        assert_eq!(session.seen.resets, [1000, 64]);
+    }
+}
+
+#[test]
+fn what_waits_goes_before_the_peer_starts_again() {
+    let mut session = Session::new(Space::V3, TIMEOUT);
+    session.frames(&[1000, 1003, 1005]);
+    session.frames(&(0..66).collect::<Vec<_>>());
+    session.check(&[1000, 1003, 1005, 64, 65], 64, 0, 0);
+    assert!(session.queue.is_empty());
+    assert_eq!(session.rx.nr(), 66);
+}
+
+#[test]
+fn duplicates_are_not_followed() {
+    for timeout in [0, TIMEOUT] {
+        let mut session = Session::new(Space::V2, timeout);
+        let all: Vec<u32> = (0..200).collect();
+        session.frames(&all);
+        session.frames(&all[..64]);
+        session.frame(200);
+        session.frames(&all[64..128]);
+        assert_eq!(session.seen.out, (0..201).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn one_frame_far_ahead_does_not_silence() {
+    let mut session = Session::new(Space::V2, TIMEOUT);
+    let far = session.space.window() - 10;
+    session.frames(&[0, far, 1, 2]);
+    session.wait(u64::from(TIMEOUT) + 1);
+    session.check(&[0, 1, 2, far], 0, 0, 2);
+    session.frames(&(3..70).collect::<Vec<_>>());
+    session.check(&[0, 1, 2, far, 67, 68, 69], 64, 0, 2);
+}
+
 // ---- reordering off ----
 
 #[test]
