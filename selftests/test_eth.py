@@ -117,6 +117,10 @@ def test_link_properties(ns: NetNS) -> None:
     assert up.flags & IFF_UP and up.number(rtnl.IFLA_OPERSTATE) == 0
     assert up.text(rtnl.IFLA_QDISC) in expect("QDISC", c=("fq_codel", "pfifo_fast", "fq"),
                                               rust=("noqueue",))
+    # a queue keeps numbered frames in order
+    ns.l2tp.session(1, 100, ifname="numbered", send_seq=1)
+    ns.up("numbered")
+    assert ns.link("numbered").text(rtnl.IFLA_QDISC) in ("fq_codel", "pfifo_fast", "fq")
 
 
 def test_link_kind(ns: NetNS) -> None:
