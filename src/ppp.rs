@@ -238,7 +238,9 @@ impl Proto for PppoL2tp {
         if len > SEND_MAX {
             return Err(EMSGSIZE);
         }
-        let skb = sk.packet(session.headroom(), &ADDRESS_AND_CONTROL, message, len)?;
+        let mut skb = sk.packet(session.headroom(), &ADDRESS_AND_CONTROL, message, len)?;
+        // IP takes the socket that a packet is charged to for an internet socket, and looks into it.
+        skb.orphan();
         // Like a wire, it does not tell what became of the frame; the counters do.
         let _ = session.transmit(skb);
         Ok(())
@@ -294,9 +296,6 @@ impl Proto for PppoL2tp {
 
     #[inline]
     fn start_xmit(session: &Arc<Session>, mut skb: Skb) {
-        // A frame from a channel that this one is bridged to may leave where it came in, which is no
-        // loop; of those that are, generic PPP takes care.
-        skb.forget_device();
         // Room for everything at once, so that a frame that lacks it is copied once.
         let reserve = headroom(session);
         let Ok(head) = skb.prepend(reserve, ADDRESS_AND_CONTROL.len()) else {
@@ -342,8 +341,9 @@ fn join(
         }),
         Pseudowire::Eth(_) => return Err(EPROTOTYPE),
     };
-    sk.connect(session, channel.as_ref()).inspect_err(|_| {
-        if let Some(made) = made {
+    sk.connect(session, channel.as_ref()).inspect_err(|e| {
+        // Somebody else may have connected to it, as soon as it was registered.
+        if let Some(made) = made.filter(|_| *e != EEXIST) {
             namespace.delete_session(&made);
         }
     })

@@ -103,6 +103,13 @@ impl Channel {
         unsafe { bindings::ppp_input(self.0.get(), skb.into_raw()) }
     }
 
+    /// Whether the channel is connected to a device. If not, its frames come from another channel.
+    #[inline]
+    fn has_device(&self, _guard: &rcu::Guard) -> bool {
+        // SAFETY: The channel is valid, and we are in an RCU read section.
+        !unsafe { bindings::ppp_dev_name(self.0.get()) }.is_null()
+    }
+
     /// The name of the device that the channel is connected to, NUL-padded.
     pub fn device_name(&self, _guard: &rcu::Guard) -> Option<[u8; 16]> {
         // SAFETY: The channel is valid, and we are in an RCU read section.
@@ -131,12 +138,18 @@ unsafe extern "C" fn start_xmit<T: Carrier>(
 ) -> ffi::c_int {
     if let Some(skb) = NonNull::new(skb) {
         // SAFETY: By the safety requirement.
-        let (skb, carrier) = unsafe {
+        let (mut skb, carrier, chan) = unsafe {
             (
                 Skb::from_raw(skb),
                 &*(*chan).private.cast_const().cast::<T>(),
+                Channel::from_raw(chan),
             )
         };
+        // A frame from a channel that this one is bridged to has the device that it came in by, and
+        // may well leave by it: that is no loop.
+        if !chan.has_device(&rcu::read_lock()) {
+            skb.forget_device();
+        }
         // A tunnel may be routed through itself. Generic PPP notices when it comes back to the same
         // device; but it may go through other ones first, more than the stack has room for.
         if let Some(_nesting) = Nesting::enter() {
