@@ -352,8 +352,8 @@ impl Namespace {
         })
     }
 
-    /// The session whose device was called `name` when it was made; of several, the oldest. Any
-    /// context.
+    /// The session whose device was called `name` when it was made; of several, the
+    /// oldest, and after it the one with the lowest ids. Any context.
     pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
         let guard = rcu::read_lock();
         self.names.find_rcu(name, &guard).cloned()
@@ -395,7 +395,8 @@ impl Namespace {
         (session.session_id() == id
             && other.is_connected()
             && other.endpoints() == sk.endpoints()
-            && other.ports() == sk.ports())
+            && other.ports() == sk.ports()
+            && other.bound_device() == sk.bound_device())
         .then_some(session)
     }
 

@@ -102,6 +102,8 @@ DIFF("SEQ-TWIN", "4.4.5", "C queues a duplicate of a queued frame, which then bl
      "behind it until it expires; ours drops it, as it does a late duplicate.")
 DIFF("SEQ-WRAP", "4.4.6", "C sorts the reorder queue by number and not by distance, so that frames "
      "reordered around the wrap of numbers are all lost; ours delivers them in order.")
+DIFF("SEQ-RESYNC", "4.2.1", "C refuses what is outside the window for ever: a peer that starts again "
+     "is not heard until it has caught up; ours follows it after 64 frames in a row.")
 DIFF("SEQ-BOUND", "4.4.7", "C queues frames without limit while one is missing; ours holds 1024 of "
      "them, so that a peer cannot make us run out of memory.")
 DIFF("B13", "6.3.2", "C's IPv4 socket keeps the address of a bind that failed with EADDRINUSE, and "
