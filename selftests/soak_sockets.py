@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket
-import threading
 import time
 import traceback
 from collections import Counter
@@ -26,7 +25,7 @@ from lib.genl import L2tp
 from lib.managed import KINDS, Kind
 from lib.netns import NetNS, settle
 from lib.uapi import Attr, Cmd, Encap, Stat
-from lib.wait import eventually
+from lib.wait import at_once, eventually
 
 SECONDS = int(os.environ.get("L2TP_SOAK", "20"))
 WORKERS = 2
@@ -37,6 +36,14 @@ FAR = {4: flood.FAR4, 6: flood.FAR6}
 #: What a request may meet when everything happens at once.
 RACES = (0, errno.EEXIST, errno.EBUSY, errno.ENODEV, errno.EADDRINUSE, errno.EBADF, errno.ENOTSOCK,
          errno.EINVAL, errno.EPROTONOSUPPORT, errno.ENOENT)
+
+
+def if_open(action: Callable[[], object]) -> Callable[[], None]:
+    """The same for a socket that another thread may have closed."""
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            action()
+    return run
 
 
 class Worker:
@@ -95,10 +102,11 @@ class Worker:
                 flood.use(self.host, f"wire{sid}")
         time.sleep(self.random.choice((0, 0.005, 0.03)))
         if socks and self.random.random() < 0.5:
-            self.at_once(*self.random.sample([
+            at_once(*map(if_open, self.random.sample([
                 lambda: self.reconnect(kind, socks[0]), lambda: self.toggle(kind, socks[0]),
                 lambda: self.create_again(kind, socks[0]), lambda: self.transmit(),
-                lambda: self.end(socks)], 3))
+                lambda: self.end(socks)], 3)))
+            self.counts["races"] += 1
         self.count()
         self.end(socks)
         for sock in socks:
@@ -152,25 +160,6 @@ class Worker:
         os.waitpid(pid, 0)
 
     # --- things that happen at the same time
-
-    def at_once(self, *actions: Callable[[], object]) -> None:
-        errors: list[BaseException] = []
-
-        def run(action: Callable[[], object]) -> None:
-            try:
-                with contextlib.suppress(OSError):  # the socket may be closed
-                    action()
-            except BaseException as error:
-                errors.append(error)
-
-        threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
-        self.counts["races"] += 1
 
     def reconnect(self, kind: Kind, sock: socket.socket) -> None:
         others = [other for other in KINDS.values()

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,7 +22,7 @@ from lib.genl import L2tp
 from lib.netns import Hosts, NetNS, move, settle
 from lib.pair import Wire
 from lib.uapi import Attr, Cmd, Encap, Stat
-from lib.wait import eventually
+from lib.wait import at_once, eventually
 
 ROUNDS = int(os.environ.get("L2TP_ROUNDS", "200" if system.impl() == "rust" else "20"))
 NEAR = {4: flood.NEAR4, 6: flood.NEAR6}
@@ -182,28 +181,6 @@ def test_unload_is_refused_while_devices_live(ns: NetNS) -> None:
 
 
 # --- everything at once
-
-def at_once(*actions: Callable[[], None]) -> None:
-    """Run all in threads that start together; what one raises is raised here."""
-    barrier = threading.Barrier(len(actions))
-    errors: list[BaseException] = []
-
-    def run(action: Callable[[], None]) -> None:
-        try:
-            barrier.wait()
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "hang"
-    if errors:
-        raise errors[0]
-
 
 def ask_all(client: L2tp, cmd: Cmd, *requests: list[bytes]) -> Callable[[], None]:
     """Several requests that may find their object gone, or the device name still in use."""

@@ -27,23 +27,25 @@ exec env SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=debug /usr/lib/systemd/sys
 
 
 class Daemon:
-    """A process in a namespace whose output is kept."""
+    """A process whose output is kept in a file."""
 
-    def __init__(self, ns: NetNS, log: Path, command: tuple[str, ...]) -> None:
-        self._path = log
-        with open(log, "wb") as output, ns:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    def __init__(self, process: subprocess.Popen, log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def log(self) -> str:
-        return self._path.read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     @property
     def runs(self) -> bool:
         return self.process.poll() is None
 
     def says(self, text: str, times: int = 1, timeout: float = 20) -> None:
-        """Wait until the log has the text, that often."""
+        """Wait until its output has the text, that often."""
         try:
             eventually(lambda: self.log().count(text) >= times, timeout)
         except AssertionError:
@@ -51,20 +53,26 @@ class Daemon:
                                  f"{self.log()[-4000:]}") from None
 
     def exits(self, timeout: float = 20) -> int:
-        return self.process.wait(timeout)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.process.args} does not end:\n"
+                                 f"{self.log()[-4000:]}") from None
 
-    def _end(self, number: signal.Signals) -> int:
-        assert self.runs, f"{self.process.args} ended by itself:\n{self.log()[-4000:]}"
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status, after a signal that may come too late."""
         self.process.send_signal(number)
         return self.exits()
 
     def stop(self) -> int:
-        """SIGTERM, and its exit status."""
-        return self._end(signal.SIGTERM)
+        """SIGTERM for a daemon that runs, and its exit status."""
+        assert self.runs, f"{self.process.args} ended by itself:\n{self.log()[-4000:]}"
+        return self.end()
 
     def kill(self) -> int:
-        """SIGKILL: nothing is cleaned up but what the kernel cleans up."""
-        return self._end(signal.SIGKILL)
+        """The same by SIGKILL: nothing is cleaned up but what the kernel cleans up."""
+        assert self.runs, f"{self.process.args} ended by itself:\n{self.log()[-4000:]}"
+        return self.end(signal.SIGKILL)
 
 
 class Daemons:
@@ -76,9 +84,11 @@ class Daemons:
 
     def start(self, ns: NetNS, *command: str) -> Daemon:
         log = self._folder / f"{len(self._all)}-{Path(command[0]).name}.log"
-        daemon = Daemon(ns, log, command)
-        self._all.append(daemon)
-        return daemon
+        with open(log, "wb") as output, ns:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self._all.append(Daemon(process, log))
+        return self._all[-1]
 
     def close(self) -> None:
         for daemon in self._all:

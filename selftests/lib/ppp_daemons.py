@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.daemons import Daemon
 from lib.genl import L2tpMessage
 from lib.netns import NetNS
 from lib.uapi import Attr, Cmd, Encap, PwType, Stat
@@ -45,44 +46,6 @@ ipcp-restart 1
 ipv6cp-restart 1
 chap-restart 1
 """
-
-
-class Daemon:
-    """A process whose output is kept in a file."""
-
-    def __init__(self, process: subprocess.Popen, log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def runs(self) -> bool:
-        return self.process.poll() is None
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def says(self, text: str, times: int = 1, timeout: float = 20) -> None:
-        """Wait until its output has the text, that often."""
-        try:
-            eventually(lambda: self.log().count(text) >= times, timeout)
-        except AssertionError:
-            raise AssertionError(f"{self.process.args}: no '{text}':\n"
-                                 f"{self.log()[-4000:]}") from None
-
-    def exits(self, timeout: float = 20) -> int:
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.process.args} does not end:\n"
-                                 f"{self.log()[-4000:]}") from None
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.exits()
 
 
 class Host:

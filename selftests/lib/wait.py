@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Waiting for a condition instead of sleeping."""
+"""Waiting for a condition instead of sleeping, and doing things at the same time."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,3 +21,25 @@ def eventually(condition: Callable[[], T], timeout: float = 10.0, what: str = ""
             name = what or getattr(condition, "__name__", "condition")
             raise AssertionError(f"not within {timeout} s: {name} (last: {result!r})")
         time.sleep(interval)
+
+
+def at_once(*actions: Callable[[], object]) -> None:
+    """Run all in threads that start together; what one raises is raised here."""
+    barrier = threading.Barrier(len(actions))
+    errors: list[BaseException] = []
+
+    def run(action: Callable[[], object]) -> None:
+        try:
+            barrier.wait()
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "hang"
+    if errors:
+        raise errors[0]
