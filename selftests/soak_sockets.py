@@ -191,12 +191,14 @@ class Worker:
             return L2tp()
 
     def transmit(self) -> None:
+        """While they last: sending to a name that nobody has makes the kernel run modprobe."""
         with self.host:
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with sock:
-            for number in range(60):
+            for name in [name for name in self.host.links() if name.startswith("wire")]:
                 with contextlib.suppress(OSError):
-                    sock.sendto(bytes(60), (f"wire{1 + number % 3}", 0))
+                    for _ in range(30):
+                        sock.sendto(bytes(60), (name, 0))
 
 
 def work(seconds: float) -> Counter:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Waiting for a condition instead of sleeping, and doing things at the same time."""
 
+import faulthandler
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def at_once(*actions: Callable[[], object]) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), "hang"
+        if thread.is_alive():
+            faulthandler.dump_traceback()
+            raise AssertionError("hang")
     if errors:
         raise errors[0]
