@@ -205,6 +205,32 @@ def test_ids_shared_with_each_other(twins: Twins) -> None:
         eventually(lambda: wire.a.index(f"w{tid}") is None)
 
 
+@pytest.mark.parametrize("twins", [(4, 3, socket.SO_REUSEADDR), (6, 3, socket.SO_REUSEPORT)],
+                         indirect=True, ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("end", ["deleted", "reconnected", "closed"])
+def test_sharers_without_the_socket(twins: Twins, end: str) -> None:
+    """TWIN-SOCKETS: the tunnel whose socket UDP picks has no part in an id that three others share.
+    One of these gets the data; when it goes, or its socket does, the next one does, to the last."""
+    wire = twins.wire
+    picked = chosen(twins, struct.pack("!HHIHH", 0xc803, 12, 1, 0, 0))
+    sharers = [twins.session(tid, 7) for tid in [tid for tid in twins.tids if tid != picked][:3]]
+    data = sharers[0].packet(INNER)
+    while sharers and expect("TWIN-SOCKETS", c=False, rust=True):
+        wire.inject(data)
+        ((ifname, inner),) = wire.delivered()
+        assert inner == INNER
+        (gets,) = [session for session in sharers if session.ifname == ifname]
+        sharers.remove(gets)
+        if end == "deleted":
+            wire.l2tp.del_session(gets.tid, gets.sid)
+        elif end == "reconnected":
+            twins.sockets[gets.tid].connect((twins.path.b, 4444))
+        else:
+            twins.sockets[gets.tid].close()
+            eventually(lambda tid=gets.tid: not wire.l2tp.has_tunnel(tid))
+    chosen(twins, data[twins.path.outer_len:])
+
+
 @each(2)
 def test_version_2(twins: Twins) -> None:
     """The tunnel id of each message says whose it is; PPP frames without a unit are for the

@@ -36,7 +36,7 @@
 //! they can. A shared session id that the tunnel of the socket does not have is looked for in the
 //! tunnels that have the addresses and ports which the datagram came with: those that were connected
 //! when their session was made. If there are several of these, nothing in the message tells them
-//! apart, and the first is taken; give such sessions ids of their own.
+//! apart, and any of them is taken; give such sessions ids of their own.
 //!
 //! # Lifetimes
 //!
@@ -83,6 +83,7 @@ use crate::{
         },
         rhashtable::{
             Entry,
+            RcuHashLists,
             RcuHashTable, //
         },
         workqueue::OwnedQueue, //
@@ -187,7 +188,7 @@ pub struct Namespace {
     #[pin]
     v3_shared: RcuHashTable<[u8; 8], Sharer>,
     #[pin]
-    v3_flows: RcuHashTable<[u8; 8], Arc<Session>>,
+    v3_flows: RcuHashLists<Arc<Session>>,
     #[pin]
     names: RcuHashTable<[u8; 16], Arc<Session>>,
     /// Made when it is first needed; most namespaces never do.
@@ -210,7 +211,7 @@ impl PerNet for Namespace {
                 v2 <- RcuHashTable::new(),
                 v3 <- RcuHashTable::new(),
                 v3_shared <- RcuHashTable::new(),
-                v3_flows <- RcuHashTable::new(),
+                v3_flows <- RcuHashLists::new(),
                 names <- RcuHashTable::new(),
                 queue: SetOnce::new(),
             }? Error),
@@ -371,10 +372,8 @@ impl Namespace {
             Holder::Sole(session) => Some(session),
             Holder::Shared(_) => {
                 let tunnel = self.sockets.find_rcu(&socket_key(sk), guard)?;
-                match self
-                    .v3_shared
-                    .find_rcu(&shared_key(tunnel.tunnel_id(), id), guard)
-                {
+                let key = shared_key(tunnel.tunnel_id(), id);
+                match self.v3_shared.find_rcu(&key, guard) {
                     Some(sharer) => Some(&sharer.session),
                     None => self.v3_session_beside(id, sk, guard),
                 }
@@ -390,14 +389,15 @@ impl Namespace {
         sk: &Sock,
         guard: &'a rcu::Guard,
     ) -> Option<&'a Arc<Session>> {
-        let session = self.v3_flows.find_rcu(&flow_key(sk, id)?, guard)?;
-        let other = session.tunnel().sock();
-        (session.session_id() == id
-            && other.is_connected()
-            && other.endpoints() == sk.endpoints()
-            && other.ports() == sk.ports()
-            && other.bound_device() == sk.bound_device())
-        .then_some(session)
+        let key = flow_key(sk, id)?;
+        self.v3_flows.find_rcu(&key, guard).find(|session| {
+            let other = session.tunnel().sock();
+            session.session_id() == id
+                && other.is_connected()
+                && other.endpoints() == sk.endpoints()
+                && other.ports() == sk.ports()
+                && other.bound_device() == sk.bound_device()
+        })
     }
 
     // Making.
@@ -656,7 +656,7 @@ impl Namespace {
     }
 
     fn share(&self, session: &Arc<Session>) -> Outcome {
-        // It does without if there is no memory, or another one with the same addresses and ports.
+        // It does without if there is no memory.
         let flow = flow_key(session.tunnel().sock(), session.session_id()).filter(|key| {
             Entry::new(*key, session.clone(), GFP_KERNEL)
                 .is_ok_and(|entry| self.v3_flows.insert(entry).is_ok())
@@ -669,9 +669,14 @@ impl Namespace {
             .map_err(Refusal::from)
             .and_then(|entry| self.v3_shared.insert(entry).map_err(|(e, _)| in_use(e)));
         if let (Err(_), Some(key)) = (&shared, flow) {
-            self.v3_flows.remove(&key);
+            self.leave_flow(session, &key);
         }
         shared
+    }
+
+    fn leave_flow(&self, session: &Session, key: &[u8; 8]) {
+        self.v3_flows
+            .remove(key, |found| core::ptr::eq(&**found, session));
     }
 
     /// Undoes [`Namespace::share`], if it was done. The registry must be locked.
@@ -684,7 +689,7 @@ impl Namespace {
             .and_then(|sharer| sharer.flow);
         drop(guard);
         if let Some(flow) = flow {
-            self.v3_flows.remove(&flow);
+            self.leave_flow(session, &flow);
         }
         self.v3_shared.remove(&key);
     }

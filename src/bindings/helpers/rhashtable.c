@@ -6,14 +6,14 @@
  */
 #define L2TP_RHT(bits, keybytes)						\
 struct l2tp_rht##bits##_node {							\
-	struct rhash_head head;							\
+	struct rhlist_head head;						\
 	u8 key[keybytes] __aligned(8);						\
 };										\
 										\
 static const struct rhashtable_params l2tp_rht##bits##_params = {		\
 	.key_len = keybytes,							\
 	.key_offset = offsetof(struct l2tp_rht##bits##_node, key),		\
-	.head_offset = offsetof(struct l2tp_rht##bits##_node, head),		\
+	.head_offset = offsetof(struct l2tp_rht##bits##_node, head.rhead),	\
 	.automatic_shrinking = true,						\
 };										\
 										\
@@ -45,3 +45,23 @@ int HELPER(rht##bits##_remove)(struct rhashtable *ht, struct rhash_head *obj)	\
 
 L2TP_RHT(64, 8)
 L2TP_RHT(128, 16)
+
+int HELPER(rhl64_init)(struct rhltable *hlt)
+{
+	return rhltable_init(hlt, &l2tp_rht64_params);
+}
+
+struct rhlist_head *HELPER(rhl64_lookup)(struct rhltable *hlt, const void *key)
+{
+	return rhltable_lookup(hlt, key, l2tp_rht64_params);
+}
+
+int HELPER(rhl64_insert)(struct rhltable *hlt, struct rhlist_head *list)
+{
+	return rhltable_insert(hlt, list, l2tp_rht64_params);
+}
+
+int HELPER(rhl64_remove)(struct rhltable *hlt, struct rhlist_head *list)
+{
+	return rhltable_remove(hlt, list, l2tp_rht64_params);
+}
