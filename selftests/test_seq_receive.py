@@ -346,6 +346,34 @@ def test_each_waits_for_its_own_time(wire: Wire) -> None:
     raise AssertionError("the 9 never waited longer than the 2")
 
 
+@pytest.mark.only("rust", "SEQ-TIMER: C waits for further traffic")
+def test_nobody_waits_longer_for_a_frame_put_before_him(wire: Wire) -> None:
+    """The 2 joins the 3 late, and both go when the time of the 3 is up: before a frame of another
+    session that came before the 2."""
+    for _ in range(5):  # a slow machine may let the 3 expire before that
+        waiting, other = (Peer(wire, "udp", lns_mode=1, recv_timeout=1000) for _ in range(2))
+        assert waiting.send(0, 3) == [0] and other.send(0) == [0]
+        time.sleep(0.4)
+        late = [other.session.packet(*other.frames(5), ns=5),
+                waiting.session.packet(*waiting.frames(2), ns=2)]
+        seen: list[str] = []
+
+        def arrived(count: int) -> bool:
+            seen.extend(ifname for ifname, _ in wire.delivered())
+            return len(seen) == count
+
+        wire.inject(late[0])
+        if not arrived(0):
+            eventually(lambda: arrived(2))
+            continue
+        wire.inject(late[1])
+        eventually(lambda: arrived(3))
+        assert seen == [waiting.session.ifname] * 2 + [other.session.ifname]
+        receives(waiting, [4], [4])
+        return
+    raise AssertionError("the 2 never joined the 3")
+
+
 def test_twin_of_a_waiting_frame(wire: Wire) -> None:
     peer = Peer(wire, "udp", lns_mode=1, recv_timeout=LONG)
     receives(peer, [0, 2, 2, 1, 3], expect("SEQ-TWIN", c=[0, 1, 2], rust=[0, 1, 2, 3]),

@@ -185,8 +185,8 @@ pub trait Queue {
     /// Adds a frame at the tail.
     fn push_back(&mut self, item: Self::Item, slot: Slot);
 
-    /// Walks from the tail towards the head and shows each entry to `look`, until that answers
-    /// [`Look::Stop`] or [`Look::Refuse`], or the head is passed.
+    /// Walks from the tail towards the head and shows each entry to `look`, with the new one, which
+    /// may be changed; until that answers [`Look::Stop`] or [`Look::Refuse`], or the head is passed.
     ///
     /// Then adds the frame immediately before the last entry for which the answer was
     /// [`Look::Before`], or at the tail if there was none. After [`Look::Refuse`] nothing is added
@@ -195,7 +195,7 @@ pub trait Queue {
         &mut self,
         item: Self::Item,
         slot: Slot,
-        look: impl FnMut(&Slot) -> Look,
+        look: impl FnMut(&mut Slot, &Slot) -> Look,
     ) -> Result<(), Self::Item>;
 }
 
@@ -276,6 +276,8 @@ pub enum Outcome<T> {
 /// - either the queue is empty, or its head is numbered, is not `nr`, and `fresh` is false;
 /// - the numbers in the queue are distinct, less than a window ahead of `nr`, and ascend by their
 ///   distance from `nr`; frames without a number stand anywhere behind the head;
+/// - no frame with a number expires later than another one behind it, unless the timeout was made
+///   shorter in between;
 /// - `queued_bytes` is the sum of the lengths in the queue.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -480,13 +482,15 @@ impl Receiver {
 
         let (space, nr) = (self.space, self.nr);
         let mut oos = false;
-        let inserted = queue.insert(item, slot, |other| {
-            let Some(other) = other.ns else {
+        let inserted = queue.insert(item, slot, |slot, other| {
+            let Some(other_ns) = other.ns else {
                 return Look::Pass;
             };
-            match space.distance(nr, other).cmp(&distance) {
+            match space.distance(nr, other_ns).cmp(&distance) {
                 Ordering::Greater => {
                     oos = true;
+                    // Who waits already is not to wait longer for this one.
+                    slot.expires = slot.expires.min(other.expires);
                     Look::Before
                 }
                 Ordering::Equal => Look::Refuse,

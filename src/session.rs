@@ -578,9 +578,9 @@ impl Queue for SkbList<Slot> {
         &mut self,
         skb: Skb,
         slot: Slot,
-        mut look: impl FnMut(&Slot) -> Look,
+        mut look: impl FnMut(&mut Slot, &Slot) -> Look,
     ) -> Result<(), Skb> {
-        SkbList::insert(self, skb, slot, |slot| match look(slot) {
+        SkbList::insert(self, skb, slot, |slot, other| match look(slot, other) {
             Look::Before => Step::Before,
             Look::Pass => Step::Pass,
             Look::Stop => Step::Stop,

@@ -44,14 +44,14 @@ impl Queue for Opaque {
     fn insert(
         &mut self,
         item: u32,
-        slot: Slot,
-        mut look: impl FnMut(&Slot) -> Look,
+        mut slot: Slot,
+        mut look: impl FnMut(&mut Slot, &Slot) -> Look,
     ) -> Result<(), u32> {
         let mut back = 0usize;
         let mut place = 0;
         while let Some(other) = (self.at)(back) {
             back = back.wrapping_add(1);
-            match look(&other) {
+            match look(&mut slot, &other) {
                 Look::Before => place = back,
                 Look::Pass => (),
                 Look::Stop => break,

@@ -324,13 +324,13 @@ impl<T: Copy> SkbList<T> {
         self.link(skb, value, self.last);
     }
 
-    /// Walks from the last packet to the first, as long as `look` says so, then inserts `skb` where
-    /// it said; or gives it back.
+    /// Walks from the last packet to the first, as long as `look` says so, which is shown `value` and
+    /// that of the packet. Then inserts `skb` where it said; or gives it back.
     pub fn insert(
         &mut self,
         skb: Skb,
-        value: T,
-        mut look: impl FnMut(&T) -> Step,
+        mut value: T,
+        mut look: impl FnMut(&mut T, &T) -> Step,
     ) -> Result<(), Skb> {
         // The packet to insert after, null for none.
         let mut place = self.last;
@@ -339,7 +339,7 @@ impl<T: Copy> SkbList<T> {
             // SAFETY: `at` is in the list; by the type invariants it has a `T` in its control
             // block.
             let (seen, before) = unsafe { (slot::<T>(at).read(), (*links(at)).prev) };
-            match look(&seen) {
+            match look(&mut value, &seen) {
                 Step::Before => place = before,
                 Step::Pass => (),
                 Step::Stop => break,

@@ -43,12 +43,12 @@ impl<T> Queue for VecQueue<T> {
     fn insert(
         &mut self,
         item: T,
-        slot: Slot,
-        mut look: impl FnMut(&Slot) -> Look,
+        mut slot: Slot,
+        mut look: impl FnMut(&mut Slot, &Slot) -> Look,
     ) -> Result<(), T> {
         let mut place = self.0.len();
         for (at, (other, _)) in self.0.iter().enumerate().rev() {
-            match look(other) {
+            match look(&mut slot, other) {
                 Look::Before => place = at,
                 Look::Pass => (),
                 Look::Stop => break,

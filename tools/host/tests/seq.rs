@@ -434,6 +434,26 @@ fn on_each_waits_for_its_own_time() {
 }
 
 #[test]
+fn on_nobody_waits_longer_for_a_frame_put_before_him() {
+    let mut session = Session::new(Space::V2, TIMEOUT);
+    session.frames(&[0, 5]);
+    session.wait(40);
+    session.frames(&[9, 3]);
+    session.wait(40);
+    session.frame(2);
+    session.wait(20);
+    session.check(&[0], 0, 0, 2);
+    // The time of the 5 is up, for which the 3 and the 2 go ahead; not that of the 9.
+    session.wait(1);
+    session.check(&[0, 2, 3, 5], 0, 0, 2);
+    assert_eq!(session.seen.resets, [0, 2, 5]);
+    session.wait(39);
+    session.check(&[0, 2, 3, 5], 0, 0, 2);
+    session.wait(1);
+    session.check(&[0, 2, 3, 5, 9], 0, 0, 2);
+}
+
+#[test]
 fn on_drops_duplicates_of_waiting_frames() {
     let mut session = Session::new(Space::V2, TIMEOUT);
     session.frames(&[0, 2, 4]);
@@ -702,9 +722,11 @@ impl Model {
     }
 
     fn serve(&mut self, now: u64) {
-        while let Some(&(number, last, item)) = self.held.first() {
+        while let Some(&(number, _, item)) = self.held.first() {
             if let Some(number) = number {
-                if last >= now && number != self.next {
+                // The head waits as long as everybody can.
+                let patient = self.held.iter().all(|held| held.1 >= now);
+                if patient && number != self.next {
                     break;
                 }
                 self.accept(number, item);
