@@ -357,7 +357,9 @@ impl<P: Proto> Locked<'_, P> {
         // SAFETY: The socket is locked, and not connected, so that nobody else uses the cell.
         let cell = unsafe { &mut *(*memory).peer.get() };
         let pointer = P::pointer(cell.insert(peer));
-        pointer.attach(self.sk).inspect_err(|_| {
+        // Nothing is received until all is well: it would stay in the queue of a socket that might
+        // be connected to another peer next.
+        pointer.reserve().inspect_err(|_| {
             // SAFETY: As above; the pointer did not change.
             drop(unsafe { (*(*memory).peer.get()).take() });
         })?;
@@ -367,11 +369,12 @@ impl<P: Proto> Locked<'_, P> {
             // grace period after that.
             let registered = unsafe { self.channel().register(self.net(), self.sk, config) };
             registered.inspect_err(|_| {
-                pointer.undo(self.sk);
-                // SAFETY: As above. Who has found the socket does not look at its peer.
+                pointer.undo();
+                // SAFETY: As above.
                 drop(unsafe { (*(*memory).peer.get()).take() });
             })?;
         }
+        pointer.attach(self.sk);
         // SAFETY: Valid and initialised by the type invariants of `Socket`; its state is written
         // with the lock held.
         // INVARIANT: Nobody changes the peer of a connected socket.
@@ -392,18 +395,20 @@ impl<P: Proto> Locked<'_, P> {
 ///
 /// # Invariants
 ///
-/// `sk` is [`FREE`], [`USED`] or [`CLOSED`], or points to a socket whose closing has not come to
-/// [`SocketPtr::leave`]. A grace period passes between that and its end.
+/// `sk` is [`FREE`], [`RESERVED`], [`USED`] or [`CLOSED`], or points to a socket whose closing has not
+/// come to [`SocketPtr::leave`]. A grace period passes between that and its end.
 pub struct SocketPtr<P: Proto> {
     sk: Atomic<*mut Socket<P>>,
 }
 
-/// There was no socket yet. Addresses, as are the other two, where no socket is.
+/// There was no socket yet. Addresses, as are the other three, where no socket is.
 const FREE: usize = 0;
+/// One is being connected.
+const RESERVED: usize = 1;
 /// There was one.
-const USED: usize = 1;
+const USED: usize = 2;
 /// There will be none any more.
-const CLOSED: usize = 2;
+const CLOSED: usize = 3;
 
 impl<P: Proto> SocketPtr<P> {
     /// A pointer that is free.
@@ -448,10 +453,9 @@ impl<P: Proto> SocketPtr<P> {
         Some(unsafe { &*sk })
     }
 
-    fn attach(&self, sk: &Socket<P>) -> Result {
-        let new = ptr::from_ref(sk).cast_mut();
-        // INVARIANT: The socket is open, and its closing will come to `leave`, unless `undo` is
-        // called.
+    /// Takes the pointer for a socket that is being connected.
+    fn reserve(&self) -> Result {
+        let new = Self::special(RESERVED);
         match self.sk.cmpxchg(Self::special(FREE), new, Full) {
             Ok(_) => Ok(()),
             Err(other) if other.addr() == CLOSED => Err(ENODEV),
@@ -459,10 +463,17 @@ impl<P: Proto> SocketPtr<P> {
         }
     }
 
-    /// Frees the pointer again, if it is still `sk`.
-    fn undo(&self, sk: &Socket<P>) {
-        let old = ptr::from_ref(sk).cast_mut();
-        let _ = self.sk.cmpxchg(old, Self::special(FREE), Full);
+    /// Frees the pointer again, after [`SocketPtr::reserve`] and instead of [`SocketPtr::attach`].
+    fn undo(&self) {
+        let reserved = Self::special(RESERVED);
+        let _ = self.sk.cmpxchg(reserved, Self::special(FREE), Full);
+    }
+
+    /// Points to `sk`, for which the pointer was reserved, unless it was closed since.
+    fn attach(&self, sk: &Socket<P>) {
+        let new = ptr::from_ref(sk).cast_mut();
+        // INVARIANT: The socket is open, and its closing will come to `leave`.
+        let _ = self.sk.cmpxchg(Self::special(RESERVED), new, Full);
     }
 
     /// Gives up `sk`, if it has not been given up before.
