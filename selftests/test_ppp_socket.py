@@ -371,6 +371,25 @@ def test_session_0_with_a_peer(ppp: Ppp) -> None:
     assert sock.channel() > 0
 
 
+def test_session_id_of_17_bits(ppp: Ppp) -> None:
+    """V2-IDS: of an id in a v3 address, a v2 tunnel takes 16 bits: 0x10000 is what it calls 0, and
+    so in the way of the management socket, but it is a session like others."""
+    manager = ppp.tunnel()
+    wide = Address(1, 0x10000, 2, 20, version=3)
+    assert ppp.open().errno_of_connect(wide) == errno.EEXIST
+    manager.close()
+    eventually(lambda: errno_of(ppp.connected, wide) == 0)
+    sock = ppp.made[-1]
+    assert (sock.name().sid, sock.name().peer_sid, sock.get(pppox.SO_LNSMODE)) == (0, 20, 0)
+    peer = ppp.udp(5001, 5000, "127.0.0.2", "127.0.0.1")
+    peer.send(message(LCP, 1, 0))
+    assert sock.sock.recv(100) == LCP
+    assert sock.channel() > 0
+    assert ppp.open().errno_of_connect(Address(1, 0, 2, 0)) == errno.EEXIST
+    sock.close()
+    eventually(lambda: ppp.open().errno_of_connect(Address(1, 0, 2, 0)) == 0)
+
+
 def test_session_is_looked_up_in_the_tunnel(ppp: Ppp) -> None:
     """PPP-TUNNEL: the id may be that of a session of another tunnel, too."""
     l2tp = ppp.ns.l2tp
