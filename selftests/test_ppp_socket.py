@@ -732,6 +732,7 @@ def test_bad_pointers(ppp: Ppp) -> None:
         assert ioctl(sock, request, NEVER) == errno.EFAULT
     for request in (pppox.PPPIOCSMRU, pppox.PPPIOCSFLAGS):
         assert ioctl(sock, request, KERNEL_ADDRESS) == errno.EFAULT
+        assert ioctl(sock, request, NEVER) == ioctl(sock, request, 0) == 0  # nobody looks
     assert ioctl(manager, pppox.PPPIOCGL2TPSTATS, NEVER) == errno.EFAULT
 
 

@@ -47,23 +47,26 @@
 //! happens to be in.
 
 use crate::{
-    abstractions::net::{
-        datagram::Message,
-        net_namespace::{
-            self,
-            Net,
-            PerNet,
-            Slot, //
+    abstractions::{
+        net::{
+            datagram::Message,
+            net_namespace::{
+                self,
+                Net,
+                PerNet,
+                Slot, //
+            },
+            ppp_channel,
+            pppox::{
+                self,
+                Proto,
+                Socket,
+                SocketPtr, //
+            },
+            skbuff::Skb,
+            sock::Endpoints, //
         },
-        ppp_channel,
-        pppox::{
-            self,
-            Proto,
-            Socket,
-            SocketPtr, //
-        },
-        skbuff::Skb,
-        sock::Endpoints, //
+        uaccess, //
     },
     error::Outcome,
     l2tp_core::Namespace,
@@ -283,12 +286,18 @@ impl Proto for PppoL2tp {
         let of_session = || match session {
             None => Err(ENOTCONN),
             Some(session) if session.is_management() => Err(ENOSYS),
-            Some(_) => Ok(UserSlice::new(arg, size_of::<i32>())),
+            Some(_) => Ok(()),
         };
         match request {
             // There is nothing to ask for and nothing to choose; but pppd does both.
-            uapi::GMRU | uapi::GFLAGS => of_session()?.writer().write(&0i32),
-            uapi::SMRU | uapi::SFLAGS => of_session()?.reader().read::<i32>().map(|_| ()),
+            uapi::GMRU | uapi::GFLAGS => {
+                of_session()?;
+                UserSlice::new(arg, size_of::<i32>()).writer().write(&0i32)
+            }
+            uapi::SMRU | uapi::SFLAGS => {
+                of_session()?;
+                uaccess::check_range(arg, size_of::<i32>())
+            }
             uapi::GL2TPSTATS => statistics(net, session.ok_or(ENOTCONN)?, arg),
             _ => Err(ENOIOCTLCMD),
         }

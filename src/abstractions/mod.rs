@@ -12,4 +12,5 @@ pub mod rhashtable;
 pub mod sync;
 pub mod time;
 pub mod timer;
+pub mod uaccess;
 pub mod workqueue;

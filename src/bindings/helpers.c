@@ -28,6 +28,7 @@
 #include <linux/skbuff.h>
 #include <linux/sockptr.h>
 #include <linux/u64_stats_sync.h>
+#include <linux/uaccess.h>
 #include <linux/udp.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>

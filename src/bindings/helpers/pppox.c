@@ -14,3 +14,8 @@ size_t HELPER(copy_to_iter)(const void *addr, size_t bytes, struct iov_iter *i)
 {
 	return copy_to_iter(addr, bytes, i);
 }
+
+bool HELPER(access_ok)(const void __user *addr, unsigned long size)
+{
+	return access_ok(addr, size);
+}
