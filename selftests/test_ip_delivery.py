@@ -3,6 +3,7 @@
 ICMP says about them; sockets that somebody uses at the same moment.  IPv4 and IPv6."""
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -527,8 +528,9 @@ def unreachable(family: Family, code: int, quoted: bytes) -> bytes:
     return icmp(family, family.pick(3, 1), code, bytes(4), quoted)
 
 
-def route(wire: Wire, address: str) -> str:
-    return wire.a.run("ip", *(["-6"] if ":" in address else []), "route", "get", address).stdout
+def route(wire: Wire, address: str, *how: str) -> str:
+    return wire.a.run("ip", *(["-6"] if ":" in address else []), "route", "get", address,
+                      *how).stdout
 
 
 def peer(family: Family, number: int) -> str:
@@ -567,6 +569,36 @@ def test_path_mtu(wire: Wire, sock: Sockets, family: Family) -> None:
     s.disconnect()
     arrives(wire, too_big(family, 1280, packet(family, here, peer(family, 23), control(9))))
     assert "mtu" not in route(wire, peer(family, 23))
+
+
+@FAMILIES
+@pytest.mark.parametrize("by", ["mark", "uid"])
+def test_path_mtu_by_policy(wire: Wire, sock: Sockets, family: Family, by: str) -> None:
+    """1.8.4: learnt for the way that the socket's packets take, which depends on its mark or on its
+    owner, and for no other (B31)."""
+    here, _ = ends(family)
+    there = peer(family, {"mark": 25, "uid": 26}[by])
+    ip = ["ip", *family.pick([], ["-6"])]
+    rule = ["rule", "del", "lookup", "77", *{"mark": ["fwmark", "7"],
+                                             "uid": ["uidrange", "4711-4711"]}[by]]
+    wire.a.run(*ip, "route", "add", there, "via", family.pick("192.0.2.3", "fe80::c"), "dev", "eth0",
+               "table", "77")
+    wire.a.run(*ip, "rule", "add", *rule[2:])
+    s = sock(family)
+    if by == "mark":
+        s.set(socket.SOL_SOCKET, 36, 7)  # SO_MARK
+    else:
+        os.fchown(s.fd, 4711, -1)
+    s.bind(here, 5).connect(there, 9)
+    arrives(wire, too_big(family, 1300, packet(family, here, there, control(9))))
+    assert "mtu" not in route(wire, there)
+    way = route(wire, there, by, {"mark": "7", "uid": "4711"}[by])
+    assert family.pick("192.0.2.3", "fe80::c") in way
+    assert ("mtu 1300" in way) == expect("B31", c=False, rust=True)
+    s.send(control(9))
+    assert len(sent_to_wire(wire)) == 1
+    wire.a.run(*ip, *rule)
+    wire.a.run(*ip, "route", "flush", "table", "77")
 
 
 def test_redirect_v4(wire: Wire, sock: Sockets) -> None:

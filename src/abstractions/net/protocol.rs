@@ -17,7 +17,10 @@ use core::{
     ptr::NonNull,
     slice, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
 
 /// What receives the packets of one IP protocol, in every network namespace.
 ///
@@ -40,9 +43,9 @@ pub trait Handler: Sized + 'static {
     /// An ICMP message says something about a packet of ours. `header` is the IP header of that
     /// packet, as the message quotes it.
     ///
-    /// Calls `each` for the sockets that may have sent it. If there is one, the routing table is
-    /// told that the packet is too big for its path, or of a better router; and those sockets that
-    /// asked for it are told of errors. No more than that: anyone can forge such a message.
+    /// Calls `each` for the sockets that may have sent it. For each of them, the routing table is
+    /// told that its packets are too big for their path, or of a better router; and those sockets
+    /// that asked for it are told of errors. No more than that: anyone can forge such a message.
     fn senders(net: &Net, header: &[u8], each: impl FnMut(&Sock));
 }
 
@@ -173,9 +176,9 @@ enum Advice {
     Redirect,
 }
 
-/// What becomes of an ICMP message: `route` tells the routing table, for packets that must go through
-/// a certain device, or any if that is 0; `report` queues an error for a socket that asked for it,
-/// given what the message quotes after the IP header, and says whether it did.
+/// What becomes of an ICMP message: `route` tells the routing table, for the way that packets of a
+/// socket take, which may depend on its device, mark and owner; `report` queues an error for a socket
+/// that asked for it, given what the message quotes after the IP header, and says whether it did.
 ///
 /// # Safety
 ///
@@ -185,7 +188,7 @@ unsafe fn notify<H: Handler>(
     skb: *mut bindings::sk_buff,
     header_len: usize,
     errno: Option<i32>,
-    mut route: impl FnMut(&Net, i32),
+    mut route: impl FnMut(&Net, &Sock),
     mut report: impl FnMut(&Sock, i32, *mut u8) -> bool,
 ) {
     // SAFETY: By the safety requirement; the linear part of the packet is initialised.
@@ -201,13 +204,8 @@ unsafe fn notify<H: Handler>(
     if let Some(rest) = payload.strip_prefix(H::PREFIX) {
         payload = rest;
     }
-    let mut told = None;
     H::senders(net, quoted, |sk| {
-        let device = sk.bound_device();
-        if told.replace(device) != Some(device) {
-            // CAST: Interface indices fit in an `int`.
-            route(net, device as i32);
-        }
+        route(net, sk);
         let Some(errno) = errno else {
             return;
         };
@@ -253,20 +251,19 @@ unsafe extern "C" fn error4<H: Handler>(skb: *mut bindings::sk_buff, info: u32) 
         (bindings::ICMP_REDIRECT, _) => (None, Advice::Redirect),
         _ => (Some(bindings::EHOSTUNREACH), Advice::None),
     };
+    let guard = rcu::read_lock();
     // SAFETY: By the safety requirement, here and in the closures, which `notify` calls at once and
-    // with a valid namespace, and a valid IPv4 socket of `H`.
+    // with a valid IPv4 socket of `H`.
     unsafe {
         notify::<H>(
             skb,
             header_len,
             // CAST: Error numbers are small.
             errno.map(|errno| errno as i32),
-            |net, device| match advice {
+            |_, sk| match advice {
                 Advice::None => (),
-                Advice::Mtu => {
-                    bindings::ipv4_update_pmtu(skb, net.as_ptr(), info, device, H::PROTOCOL)
-                }
-                Advice::Redirect => bindings::ipv4_redirect(skb, net.as_ptr(), device, H::PROTOCOL),
+                Advice::Mtu => sk.learn_mtu(info, &guard),
+                Advice::Redirect => sk.learn_redirect(skb, &guard),
             },
             |sk, errno, payload| {
                 let asked = bindings::inet_recverr(sk.as_ptr());
@@ -300,22 +297,21 @@ unsafe extern "C" fn error6<H: Handler>(
     let mut errno = 0;
     // SAFETY: `errno` is ours.
     unsafe { bindings::icmpv6_err_convert(kind, code, &mut errno) };
+    let guard = rcu::read_lock();
     // SAFETY: By the safety requirement, here and in the closures, which `notify` calls at once and
     // with a valid namespace, and a valid IPv6 socket of `H`. The packet came from a device.
     unsafe {
-        let uid = |net: &Net| bindings::sock_net_uid(net.as_ptr());
         notify::<H>(
             skb,
             usize::try_from(offset).unwrap_or(usize::MAX),
             (advice != Advice::Redirect).then_some(errno),
-            |net, device| match advice {
+            |net, sk| match advice {
                 Advice::None => (),
-                Advice::Mtu => {
-                    bindings::ip6_update_pmtu(skb, net.as_ptr(), info, device, 0, uid(net))
-                }
+                Advice::Mtu => sk.learn_mtu(u32::from_be(info), &guard),
+                // Not by way of the socket's route: this one looks who has sent it.
                 Advice::Redirect => {
                     let ingress = bindings::skb_dev_index(skb);
-                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, 0, uid(net))
+                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, sk.mark(), sk.uid())
                 }
             },
             |sk, errno, payload| {

@@ -142,6 +142,45 @@ impl Sock {
         self.route(&guard).ok().map(|route| route.mtu())
     }
 
+    /// Tells the routing table what the MTU of the path is that the socket's packets take, which may
+    /// depend on the device, mark and owner of the socket. Any context.
+    pub(super) fn learn_mtu(&self, mtu: u32, guard: &rcu::Guard) {
+        // SAFETY: Valid by the type invariants.
+        if !unsafe { bindings::ip_sk_accept_pmtu(self.as_ptr()) } {
+            return;
+        }
+        let Ok(route) = self.route(guard) else {
+            return;
+        };
+        let dst = route.dst.as_ptr();
+        // SAFETY: The route is valid for the read section, and its operations are static; they take
+        // the addresses from the socket, which has those of its family.
+        unsafe {
+            if let Some(update) = (*(*dst).ops).update_pmtu {
+                update(dst, self.as_ptr(), ptr::null_mut(), mtu, false);
+            }
+        }
+    }
+
+    /// Tells the routing table of a better router for the socket's packets, which go over IPv4.
+    ///
+    /// # Safety
+    ///
+    /// `skb` must be an ICMP message that says so, with its transport header where it begins and its
+    /// data at the IP header that it quotes.
+    pub(super) unsafe fn learn_redirect(&self, skb: *mut bindings::sk_buff, guard: &rcu::Guard) {
+        let Ok(route) = self.route(guard) else {
+            return;
+        };
+        let dst = route.dst.as_ptr();
+        // SAFETY: As for `learn_mtu`; by the safety requirement the message is one.
+        unsafe {
+            if let Some(redirect) = (*(*dst).ops).redirect {
+                redirect(dst, self.as_ptr(), skb);
+            }
+        }
+    }
+
     /// Bytes that are likely to be added below the transport header.
     pub fn headroom(&self) -> usize {
         let guard = rcu::read_lock();
@@ -211,6 +250,20 @@ impl Sock {
         })
     }
 
+    /// What the socket's packets are marked with.
+    #[inline]
+    pub(super) fn mark(&self) -> u32 {
+        // SAFETY: Valid by the type invariants.
+        unsafe { (&raw const (*self.as_ptr()).sk_mark).read_volatile() }
+    }
+
+    /// Whose socket it is.
+    #[inline]
+    pub(super) fn uid(&self) -> bindings::kuid_t {
+        // SAFETY: Valid by the type invariants.
+        unsafe { (&raw const (*self.as_ptr()).sk_uid).read_volatile() }
+    }
+
     /// What the socket says about its IPv6 packets. The socket must be an `AF_INET6` one.
     fn flow6(&self, saddr: [u8; 16], daddr: [u8; 16]) -> bindings::flowi6 {
         let mut fl6 = bindings::flowi6::default();
@@ -225,8 +278,8 @@ impl Sock {
             fl6.__fl_common.flowic_proto = self.protocol() as u8;
             fl6.__fl_common.flowic_oif =
                 (&raw const (*self.common()).skc_bound_dev_if).read_volatile();
-            fl6.__fl_common.flowic_mark = (&raw const (*sk).sk_mark).read_volatile();
-            fl6.__fl_common.flowic_uid = (&raw const (*sk).sk_uid).read_volatile();
+            fl6.__fl_common.flowic_mark = self.mark();
+            fl6.__fl_common.flowic_uid = self.uid();
             let (sport, dport) = self.ports();
             fl6.uli.ports.sport = sport.to_be();
             fl6.uli.ports.dport = dport.to_be();

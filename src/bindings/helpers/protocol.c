@@ -25,9 +25,9 @@ bool HELPER(xfrm4_policy_check)(struct sock *sk, struct sk_buff *skb)
 	return xfrm4_policy_check(sk, XFRM_POLICY_IN, skb);
 }
 
-kuid_t HELPER(sock_net_uid)(const struct net *net)
+bool HELPER(ip_sk_accept_pmtu)(const struct sock *sk)
 {
-	return sock_net_uid(net, NULL);
+	return ip_sk_accept_pmtu(sk);
 }
 
 bool HELPER(sock_flag)(const struct sock *sk, enum sock_flags flag)
