@@ -460,6 +460,29 @@ def test_recursion(hosts: Hosts, stack: ExitStack) -> None:
     eventually(lambda: hosts.a.pings("10.9.0.2"))
 
 
+@pytest.mark.only("rust", "LOOP: C goes on until its stack ends")
+def test_nested_too_deeply(ns: NetNS, stack: ExitStack) -> None:
+    """Each tunnel is routed through the device of the one before. A frame that gets no further is
+    an error of the session where that is so."""
+    ns.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
+    local, peer, deepest = "127.0.0.1", "127.0.0.2", 8
+    for tid in range(1, deepest + 1):
+        ns.l2tp.tunnel(tid, tid, version=2, local=local, peer=peer, sport=5000 + tid)
+        sock = PppSocket(ns)
+        sock.connect(Address(tid, 10, tid, 20))
+        local, peer = f"10.9.{tid}.1", f"10.9.{tid}.2"
+        stack.enter_context(Link(sock)).up(local, peer)
+    sender = stack.enter_context(ns.socket())
+    sender.sendto(b"down we go", (peer, 9))
+    stats = [ns.l2tp.session_stats(tid, 10) for tid in range(deepest, 0, -1)]
+    counts = [(each[Stat.TX_PACKETS], each[Stat.TX_ERRORS]) for each in stats]
+    sent = counts.count((1, 0))
+    assert 0 < sent < deepest - 1
+    assert counts == [(1, 0)] * sent + [(0, 1)] + [(0, 0)] * (deepest - 1 - sent)
+    tunnel = ns.l2tp.tunnel_stats(deepest - sent)
+    assert (tunnel[Stat.TX_PACKETS], tunnel[Stat.TX_ERRORS]) == (0, 1)
+
+
 # --- namespaces and the module
 
 def test_namespace_ends(make_ns) -> None:

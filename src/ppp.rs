@@ -316,6 +316,10 @@ impl Proto for PppoL2tp {
         }
         let _ = session.transmit(skb);
     }
+
+    fn dropped(session: &Arc<Session>) {
+        session.count_tx_error();
+    }
 }
 
 /// Bytes to be put in front of a frame.

@@ -31,6 +31,9 @@ pub trait Carrier: Sized + Sync + 'static {
     /// at a time. Whatever becomes of the frame, it is not asked for again: there is no flow control
     /// but what sockets do for what is charged to them.
     fn start_xmit(&self, skb: Skb);
+
+    /// A frame was dropped instead, as tunnels in tunnels were too deep for it.
+    fn dropped(&self);
 }
 
 /// How a channel is to be.
@@ -152,8 +155,9 @@ unsafe extern "C" fn start_xmit<T: Carrier>(
         }
         // A tunnel may be routed through itself. Generic PPP notices when it comes back to the same
         // device; but it may go through other ones first, more than the stack has room for.
-        if let Some(_nesting) = Nesting::enter() {
-            carrier.start_xmit(skb);
+        match Nesting::enter() {
+            Some(_nesting) => carrier.start_xmit(skb),
+            None => carrier.dropped(),
         }
     }
     // The frame was taken.

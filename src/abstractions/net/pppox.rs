@@ -124,6 +124,9 @@ pub trait Proto: Sized + 'static {
 
     /// Generic PPP sends a frame. See [`Carrier::start_xmit`].
     fn start_xmit(peer: &Self::Peer, skb: Skb);
+
+    /// A frame was dropped instead. See [`Carrier::dropped`].
+    fn dropped(peer: &Self::Peer);
 }
 
 /// The C object of a socket.
@@ -313,6 +316,12 @@ impl<P: Proto> Carrier for Socket<P> {
     fn start_xmit(&self, skb: Skb) {
         if let Some(peer) = self.peer() {
             P::start_xmit(peer, skb);
+        }
+    }
+
+    fn dropped(&self) {
+        if let Some(peer) = self.peer() {
+            P::dropped(peer);
         }
     }
 }
