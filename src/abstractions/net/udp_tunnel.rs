@@ -161,6 +161,20 @@ unsafe extern "C" fn encap_err_rcv(
     }
 }
 
+type ErrRcv = unsafe extern "C" fn(
+    *mut bindings::sock,
+    *mut bindings::sk_buff,
+    i32,
+    bindings::__be16,
+    u32,
+    *mut u8,
+);
+
+/// For `struct udp_sock`: no packet that an ICMP message quotes was sent by a tunnel on this socket.
+extern "C" fn of_nobody(_sk: *mut bindings::sock, _skb: *mut bindings::sk_buff) -> i32 {
+    kernel::error::code::ENOENT.to_errno()
+}
+
 impl SockGuard<'_> {
     /// Makes this UDP socket a tunnel endpoint: from now on its datagrams go to `T`.
     pub fn set_encap<T: Encap>(&self, net: &Net) {
@@ -197,31 +211,31 @@ impl SockGuard<'_> {
         }
     }
 
-    /// Takes the error hook from a socket that [`SockGuard::clear_encap`] was called for a grace
-    /// period ago, unless it has become a tunnel endpoint again. May sleep.
+    /// Takes the error hook from a socket that [`SockGuard::clear_encap`] was called for, unless it has
+    /// become a tunnel endpoint again, or nobody can make it one any more. May sleep.
     ///
     /// UDP tests the hook and then reads it again to call it, if the socket has a type of
-    /// encapsulation. Whoever owns the socket can give it one, by `setsockopt(UDP_ENCAP)`; so if it
-    /// is open still, another grace period must pass without one.
+    /// encapsulation. Whoever owns the socket can give it one, by `setsockopt(UDP_ENCAP)`. So before
+    /// that nobody is let come so far, for a grace period.
     pub fn clear_encap_errors(&self) {
-        if !self.sock().is_udp() {
+        if !self.sock().is_udp() || self.sock().is_dead() {
             return;
         }
         let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
-        // SAFETY: A UDP socket, locked, as those who write these fields have it.
+        // SAFETY: A UDP socket, locked, as those who write these fields have it. UDP reads the
+        // second hook once.
         unsafe {
-            if (&raw const (*up).encap_destroy).read_volatile().is_some() {
-                // Ours, or that of another kind of tunnel, which has its own error hook.
+            let hook = (&raw const (*up).encap_err_rcv).read_volatile();
+            if !hook.is_some_and(|hook| ptr::fn_addr_eq(hook, encap_err_rcv as ErrRcv))
+                || (&raw const (*up).encap_destroy).read_volatile().is_some()
+            {
+                // That of another kind of tunnel, or ours.
                 return;
             }
-            let kind = (&raw const (*up).encap_type).read_volatile();
-            if kind != 0 || !self.sock().is_dead() {
-                (&raw mut (*up).encap_type).write_volatile(0);
-                rcu::synchronize_rcu();
-            }
-            // Those who saw that the socket was an endpoint have come to an end.
+            (&raw mut (*up).encap_err_lookup).write_volatile(Some(of_nobody));
+            rcu::synchronize_rcu();
             (&raw mut (*up).encap_err_rcv).write_volatile(None);
-            (&raw mut (*up).encap_type).write_volatile(kind);
+            (&raw mut (*up).encap_err_lookup).write_volatile(None);
         }
     }
 }
