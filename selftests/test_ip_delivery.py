@@ -716,22 +716,31 @@ def test_received_while_the_socket_is_in_use(wire: Wire, sock: Sockets, family: 
     assert data.endswith(bytes(54))
 
 
+def managed(wire: Wire, sock: Sockets, family: Family, path: Path) -> Sock:
+    """The socket of tunnel 5, whose lock is held by who sends through it."""
+    if path.encap == Encap.IP:
+        s = sock(family).bind(path.a, 5).connect(path.b, 50)
+    else:
+        s = Sock.__new__(Sock)
+        s.family, s.sock = family, wire.a.udp((path.a, path.sport), (path.b, path.dport))
+        s.sock.setblocking(True)
+        s.set(socket.IPPROTO_UDP, 1, 1)  # UDP_CORK: else no lock is taken
+    wire.l2tp.tunnel(5, 50, encap=path.encap, fd=s.sock.fileno())
+    return s
+
+
+ENCAPS = pytest.mark.parametrize("encap", [Encap.IP, Encap.UDP],
+                                 ids=lambda value: value.name.lower())
+
+
 @FAMILIES
-@pytest.mark.parametrize("encap", [Encap.IP, Encap.UDP], ids=lambda value: value.name.lower())
+@ENCAPS
 def test_transmit_while_the_socket_is_in_use(wire: Wire, sock: Sockets, family: Family,
                                              encap: Encap) -> None:
     """11.1 T4: a frame for the tunnel of a socket that a task owns, as each task does that sends:
     C drops it, and counts that."""
-    here, there = ends(family)
     path = Path(family.number, encap, 5000, 6000)
-    if encap == Encap.IP:
-        s = sock(family).bind(here, 5).connect(there, 50)
-    else:
-        s = Sock.__new__(Sock)
-        s.family, s.sock = family, wire.a.udp((here, 5000), (there, 6000))
-        s.sock.setblocking(True)
-        s.set(socket.IPPROTO_UDP, 1, 1)  # UDP_CORK: else no lock is taken
-    wire.l2tp.tunnel(5, 50, encap=encap, fd=s.sock.fileno())
+    s = managed(wire, sock, family, path)
     session = Session(5, 500, path, "x5").create(wire)
     inner = frame(pattern(60))
     wire.packets()
@@ -744,3 +753,27 @@ def test_transmit_while_the_socket_is_in_use(wire: Wire, sock: Sockets, family: 
     assert [p[path.outer_len:] for p in packets] == expect("T4", c=[], rust=[session.sent(inner)])
     s.close()
     eventually(lambda: not wire.l2tp.has_tunnel(5))
+
+
+@FAMILIES
+@ENCAPS
+def test_deletion_while_the_socket_is_in_use(wire: Wire, sock: Sockets, family: Family,
+                                             encap: Encap) -> None:
+    """A request does not wait for a task that owns the socket, and may take its time; nor do those
+    that come after it, of anybody."""
+    path = Path(family.number, encap, 5000, 6000)
+    s = managed(wire, sock, family, path)
+    Session(5, 500, path, "x5").create(wire)
+    with sending(s, 50):
+        wire.l2tp.del_tunnel(5)
+        eventually(lambda: wire.a.index("x5") is None)
+        # a name that was in use just now, and a tunnel that makes it
+        other = Path(family.number, encap, 5001, 6001)
+        wire.l2tp.tunnel(6, 60, encap=encap, local=other.a, peer=other.b, sport=other.sport,
+                         dport=other.dport)
+        Session(6, 500, other, "x5").create(wire)
+        wire.l2tp.del_tunnel(6)
+    if encap == Encap.UDP:
+        assert s.sock.getsockopt(socket.IPPROTO_UDP, 100) == 0  # UDP_ENCAP
+    s.close()
+    eventually(lambda: wire.a.index("x5") is None)

@@ -50,13 +50,16 @@
 //! RTNL, or waits for it, is left to the namespace's workqueue: devices are unregistered, then a
 //! socket of our own is closed.
 //!
-//! A namespace flushes its workqueue before it exits. The tables are dropped by a task that may
+//! A namespace flushes its workqueues before it exits: there is another one for what waits for the
+//! owner of a socket, which nobody else does. The tables are dropped by a task that may
 //! sleep, as only such tasks hold references to a [`Namespace`].
 //!
 //! # Locks
 //!
-//! genetlink's mutex, then RTNL, then `registry`. A socket lock is taken with neither of ours held.
-//! The workqueue takes RTNL, so that nobody who holds RTNL waits for it.
+//! genetlink's mutex, then RTNL, then `registry`. A socket lock is taken with neither of ours held,
+//! to make a tunnel and not to delete one: the socket's owner may hold it for as long as he likes, by
+//! sending from memory that he keeps from being there. The workqueue takes RTNL, so that nobody who
+//! holds RTNL waits for it.
 
 use crate::{
     abstractions::{
@@ -193,6 +196,8 @@ pub struct Namespace {
     names: RcuHashTable<[u8; 16], Arc<Session>>,
     /// Made when it is first needed; most namespaces never do.
     queue: SetOnce<OwnedQueue>,
+    /// The same, for what may have to wait for user space.
+    slow_queue: SetOnce<OwnedQueue>,
 }
 
 static SLOT: Slot<Namespace> = Slot::new();
@@ -214,6 +219,7 @@ impl PerNet for Namespace {
                 v3_flows <- RcuHashLists::new(),
                 names <- RcuHashTable::new(),
                 queue: SetOnce::new(),
+                slow_queue: SetOnce::new(),
             }? Error),
             GFP_KERNEL,
         )
@@ -295,13 +301,14 @@ impl Namespace {
         }
     }
 
-    fn queue(&self) -> Result<&OwnedQueue> {
-        if let Some(queue) = self.queue.as_ref() {
-            return Ok(queue);
+    fn make_queues(&self) -> Result {
+        for queue in [&self.queue, &self.slow_queue] {
+            if queue.as_ref().is_none() {
+                // If another task was faster, this one is dropped.
+                queue.populate(OwnedQueue::new(c"l2tp")?);
+            }
         }
-        // If another task was faster, this one is dropped.
-        self.queue.populate(OwnedQueue::new(c"l2tp")?);
-        self.queue.as_ref().ok_or(ENOMEM)
+        Ok(())
     }
 
     // Finding.
@@ -415,7 +422,7 @@ impl Namespace {
         config: &TunnelConfig,
         socket: &SocketConfig,
     ) -> Outcome<Arc<Tunnel>> {
-        self.queue()?;
+        self.make_queues()?;
         self.reserve(config.tunnel_id)?;
         // Held until the tunnel is registered: from then on, closing the socket ends it.
         let mut file = None;
@@ -576,10 +583,13 @@ impl Namespace {
     }
 
     /// Makes a tunnel's socket an ordinary one again.
-    fn release_socket(&self, tunnel: &Tunnel) {
-        let lock = tunnel.sock().lock();
+    fn release_socket(&self, tunnel: &Arc<Tunnel>) {
+        // In this order: while it is in the table, nobody else attaches to it.
+        tunnel.sock().clear_encap();
         self.sockets.remove(&socket_key(tunnel.sock()));
-        lock.clear_encap();
+        if let Some(queue) = self.slow_queue.as_ref() {
+            tunnel.clone().unhook_later(queue);
+        }
     }
 
     /// Lets packets and requests find `session`. May sleep, and be called with RTNL held.
@@ -863,6 +873,9 @@ impl Namespace {
             tunnel::finish_all(gone.iter().flatten().map(|tunnel| &**tunnel));
         }
         self.flush();
+        if let Some(queue) = self.slow_queue.as_ref() {
+            queue.flush();
+        }
     }
 
     /// A socket is being closed. If a tunnel is on it, that ends. May sleep.

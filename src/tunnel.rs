@@ -132,11 +132,17 @@ pub struct Tunnel {
     remains: Mutex<Remains>,
     #[pin]
     work: Work<Self>,
+    #[pin]
+    unhook: Work<Self, UNHOOK>,
 }
 
 impl_has_work! {
     impl HasWork<Self> for Tunnel { self.work }
+    impl HasWork<Self, UNHOOK> for Tunnel { self.unhook }
 }
+
+/// The second of a tunnel's two pieces of work.
+const UNHOOK: u64 = 1;
 
 impl Tunnel {
     /// Makes a tunnel on `sock`, with the kernel socket that it is to own or the file descriptor it
@@ -158,6 +164,7 @@ impl Tunnel {
                 stats,
                 remains <- new_mutex!(Remains { sessions: None, socket }, "Tunnel::remains"),
                 work <- new_work!("Tunnel::work"),
+                unhook <- new_work!("Tunnel::unhook"),
             }),
             GFP_KERNEL,
         )
@@ -310,7 +317,16 @@ impl Tunnel {
     pub fn finish_later(self: Arc<Self>, queue: &workqueue::OwnedQueue) {
         // Only the one who has taken the tunnel out of the tables comes here, so that the work is
         // not queued yet.
-        let _ = queue.enqueue(self);
+        let _ = queue.enqueue::<_, 0>(self);
+    }
+
+    /// Has `queue` take from a managed UDP socket what could not be taken at once. That waits for
+    /// the socket's owner if he holds its lock.
+    pub fn unhook_later(self: Arc<Self>, queue: &workqueue::OwnedQueue) {
+        if self.fd >= 0 && self.config.encap == EncapType::Udp {
+            // As above.
+            let _ = queue.enqueue::<_, UNHOOK>(self);
+        }
     }
 }
 
@@ -325,15 +341,6 @@ pub fn finish_all<'a>(tunnels: impl Iterator<Item = &'a Tunnel> + Clone) {
             }
         }
     });
-    let mut managed = tunnels
-        .clone()
-        .filter(|tunnel| tunnel.fd >= 0 && tunnel.config.encap == EncapType::Udp)
-        .peekable();
-    if managed.peek().is_some() {
-        // Who handles an ICMP error right now may have seen that it is a tunnel's socket.
-        rcu::synchronize_rcu();
-        managed.for_each(|tunnel| tunnel.sock.lock().clear_encap_errors());
-    }
     for tunnel in tunnels {
         let socket = tunnel.remains.lock().socket.take();
         drop(socket);
@@ -345,5 +352,13 @@ impl WorkItem for Tunnel {
 
     fn run(this: Arc<Self>) {
         this.finish();
+    }
+}
+
+impl WorkItem<UNHOOK> for Tunnel {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.sock.lock().clear_encap_errors();
     }
 }

@@ -196,22 +196,7 @@ impl SockGuard<'_> {
         unsafe { bindings::setup_udp_tunnel_sock(net.as_ptr(), self.sock().as_ptr(), &mut cfg) }
     }
 
-    /// Makes this UDP socket an ordinary one again. Datagrams that are in flight may still go to
-    /// the tunnel until a grace period has passed; then call [`SockGuard::clear_encap_errors`].
-    pub fn clear_encap(&self) {
-        if !self.sock().is_udp() {
-            return;
-        }
-        let up = self.sock().as_ptr().cast::<bindings::udp_sock>();
-        // SAFETY: A UDP socket, locked. UDP reads these fields once each, without a lock.
-        unsafe {
-            (&raw mut (*up).encap_type).write_volatile(0);
-            (&raw mut (*up).encap_rcv).write_volatile(None);
-            (&raw mut (*up).encap_destroy).write_volatile(None);
-        }
-    }
-
-    /// Takes the error hook from a socket that [`SockGuard::clear_encap`] was called for, unless it has
+    /// Takes the error hook from a socket that [`Sock::clear_encap`] was called for, unless it has
     /// become a tunnel endpoint again, or nobody can make it one any more. May sleep.
     ///
     /// UDP tests the hook and then reads it again to call it, if the socket has a type of
@@ -236,6 +221,27 @@ impl SockGuard<'_> {
             rcu::synchronize_rcu();
             (&raw mut (*up).encap_err_rcv).write_volatile(None);
             (&raw mut (*up).encap_err_lookup).write_volatile(None);
+        }
+    }
+}
+
+impl Sock {
+    /// Makes this UDP socket an ordinary one again. Datagrams that are in flight may still go to
+    /// the tunnel until a grace period has passed; then call [`SockGuard::clear_encap_errors`].
+    ///
+    /// Takes no lock: whoever owns the socket may be stopped while he holds it. The caller must see
+    /// to it that the socket is not made a tunnel endpoint at the same time.
+    pub fn clear_encap(&self) {
+        if !self.is_udp() {
+            return;
+        }
+        let up = self.as_ptr().cast::<bindings::udp_sock>();
+        // SAFETY: A UDP socket. UDP reads these fields once each, without a lock; the owner, who may
+        // be changing the type right now, gets one or the other.
+        unsafe {
+            (&raw mut (*up).encap_type).write_volatile(0);
+            (&raw mut (*up).encap_rcv).write_volatile(None);
+            (&raw mut (*up).encap_destroy).write_volatile(None);
         }
     }
 }
