@@ -400,6 +400,28 @@ def test_session_is_looked_up_in_the_tunnel(ppp: Ppp) -> None:
     assert (name.tid, name.peer_sid) == expect("PPP-TUNNEL", c=(1, 20), rust=(3, 21))
 
 
+def test_frames_without_a_socket(ppp: Ppp) -> None:
+    """1.10.2: of a session that nobody has connected to; they are lost, and the log says so."""
+    l2tp = ppp.ns.l2tp
+    l2tp.tunnel(1, 2, version=2)
+    l2tp.session(1, 10, 20, pw_type=PwType.PPP)
+    peer = ppp.udp(5001, 5000, "127.0.0.2", "127.0.0.1")
+    log = system.KernelLog()
+
+    def logged() -> list[str]:  # not each time: there is a limit
+        peer.send(message(LCP))
+        return [line for line in log.new_lines() if "no socket" in line]
+
+    line = eventually(logged)[0]
+    assert line.endswith(": sess 1/10: no socket in recv")
+    stats = l2tp.session_stats(1, 10)
+    assert stats[Stat.RX_PACKETS] > 0 == stats[Stat.RX_ERRORS]
+    log.close()
+    sock = ppp.session()
+    peer.send(message(LCP))
+    assert sock.sock.recv(100) == LCP
+
+
 # --- a session that goes while its socket stays (7.5.2)
 
 @pytest.mark.parametrize("end", ["session", "tunnel", "udp"])

@@ -135,16 +135,14 @@ impl Port {
     }
 
     /// Hands a frame to the socket: to generic PPP if that has taken over, or to the queue that the
-    /// socket is read from. Without a socket, it is dropped. Softirq.
+    /// socket is read from. Softirq.
     ///
     /// # Errors
     ///
-    /// `ENOBUFS` if the queue is full.
+    /// `ENOTCONN` if there is no socket, `ENOBUFS` if the queue is full.
     #[inline]
     pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) -> Result {
-        let Some(socket) = self.socket.get(guard) else {
-            return Ok(());
-        };
+        let socket = self.socket.get(guard).ok_or(ENOTCONN)?;
         let head = skb.pull_head(ADDRESS_AND_CONTROL.len());
         if head.is_some_and(|head| head.starts_with(&ADDRESS_AND_CONTROL)) {
             let _ = skb.pull(ADDRESS_AND_CONTROL.len());

@@ -30,7 +30,8 @@ impl Pseudowire {
     ///
     /// # Errors
     ///
-    /// For a frame that the far side has refused, which counts as an error of the session.
+    /// `ENOTCONN` if there is nobody to take it, and what else there is to say against a frame, which
+    /// counts as an error of the session.
     #[inline]
     pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) -> Result {
         match self {

@@ -17,10 +17,13 @@
 
 use crate::{
     abstractions::{
-        net::skbuff::{
-            Skb,
-            SkbList,
-            Step, //
+        net::{
+            ratelimit,
+            skbuff::{
+                Skb,
+                SkbList,
+                Step, //
+            }, //
         },
         sync::{
             bottom_half,
@@ -430,8 +433,20 @@ impl Session {
         let bh = bottom_half::Guard::new();
         self.stats.count_rx(len, &bh);
         self.tunnel.counters().count_rx(len, &bh);
-        if self.pseudowire.deliver(skb, guard).is_err() {
+        if let Err(e) = self.pseudowire.deliver(skb, guard) {
+            self.undelivered(e);
+        }
+    }
+
+    /// Tells that a frame could not be handed on.
+    #[cold]
+    fn undelivered(&self, e: Error) {
+        if e != ENOTCONN {
             self.stats.rx_errors.count();
+        } else if ratelimit::net_ratelimit() {
+            // The first thing to see when a daemon has made a session and does not connect to it.
+            let (tunnel_id, session_id) = (self.tunnel.tunnel_id().get(), self.session_id().get());
+            pr_warn!("sess {tunnel_id}/{session_id}: no socket in recv\n");
         }
     }
 

@@ -17,6 +17,7 @@ pub mod pppox;
 pub mod proc_net;
 pub mod proto;
 pub mod protocol;
+pub mod ratelimit;
 pub mod route;
 pub mod rtnetlink;
 pub mod skbuff;
