@@ -147,70 +147,52 @@ impl L2SpecType {
     }
 }
 
-/// Tunnel ID (v2), or Control Connection ID (v3), in host order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TunnelId(u32);
+macro_rules! id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u32);
 
-impl TunnelId {
-    /// Wraps a number in host order.
-    #[inline]
-    pub const fn new(id: u32) -> Self {
-        Self(id)
-    }
+        impl $name {
+            /// Wraps a number in host order.
+            #[inline]
+            pub const fn new(id: u32) -> Self {
+                Self(id)
+            }
 
-    /// Wraps the 16 bits of a v2 header.
-    #[inline]
-    pub const fn from_v2(id: u16) -> Self {
-        // CAST: widening; `u32::from` is not const.
-        Self(id as u32)
-    }
+            /// Wraps the 16 bits of a v2 header.
+            #[inline]
+            pub const fn from_v2(id: u16) -> Self {
+                // CAST: widening; `u32::from` is not const.
+                Self(id as u32)
+            }
 
-    /// Returns the number in host order.
-    #[inline]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
+            /// Returns the number in host order.
+            #[inline]
+            pub const fn get(self) -> u32 {
+                self.0
+            }
 
-    /// Returns the 16 bits that a v2 header has room for.
-    ///
-    /// The uapi accepts 32-bit ids for v2 tunnels as well; the upper half is dropped.
-    #[inline]
-    pub const fn to_v2(self) -> u16 {
-        // CAST: dropping the upper half is the point.
-        (self.0 & 0xffff) as u16
-    }
+            /// Returns the 16 bits that a v2 header has room for.
+            ///
+            /// The uapi accepts 32-bit ids for v2 as well; the upper half is dropped.
+            #[inline]
+            pub const fn to_v2(self) -> u16 {
+                // CAST: dropping the upper half is the point.
+                (self.0 & 0xffff) as u16
+            }
+        }
+    };
 }
 
-/// Session ID, in host order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(u32);
+id! {
+    /// Tunnel ID (v2), or Control Connection ID (v3), in host order.
+    TunnelId
+}
 
-impl SessionId {
-    /// Wraps a number in host order.
-    #[inline]
-    pub const fn new(id: u32) -> Self {
-        Self(id)
-    }
-
-    /// Wraps the 16 bits of a v2 header.
-    #[inline]
-    pub const fn from_v2(id: u16) -> Self {
-        // CAST: widening; `u32::from` is not const.
-        Self(id as u32)
-    }
-
-    /// Returns the number in host order.
-    #[inline]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-
-    /// Returns the 16 bits that a v2 header has room for; see [`TunnelId::to_v2`].
-    #[inline]
-    pub const fn to_v2(self) -> u16 {
-        // CAST: dropping the upper half is the point.
-        (self.0 & 0xffff) as u16
-    }
+id! {
+    /// Session ID, in host order.
+    SessionId
 }
 
 /// Returns the key that identifies a v2 session within a network namespace.
