@@ -175,6 +175,9 @@ type Namesakes = RBTree<NameOrder, Entry<[u8; 16], Arc<Session>>>;
 /// What namesakes are ordered by: name, tunnel id, session id.
 type NameOrder = ([u8; 16], u32, u32);
 
+/// What a message is for, if anything.
+type Found<'a> = Option<&'a Arc<Session>>;
+
 /// The state of a network namespace.
 #[pin_data]
 pub struct Namespace {
@@ -369,12 +372,7 @@ impl Namespace {
 
     /// The session that a v3 data message over UDP belongs to.
     #[inline]
-    fn v3_session<'a>(
-        &'a self,
-        id: SessionId,
-        sk: &Sock,
-        guard: &'a rcu::Guard,
-    ) -> Option<&'a Arc<Session>> {
+    fn v3_session<'a>(&'a self, sk: &Sock, id: SessionId, guard: &'a rcu::Guard) -> Found<'a> {
         match self.v3.find_rcu(&v3_key(id), guard)? {
             Holder::Sole(session) => Some(session),
             Holder::Shared(_) => {
@@ -382,22 +380,22 @@ impl Namespace {
                 let key = shared_key(tunnel.tunnel_id(), id);
                 match self.v3_shared.find_rcu(&key, guard) {
                     Some(sharer) => Some(&sharer.session),
-                    None => self.v3_session_beside(id, sk, guard),
+                    None => self.v3_session_beside(sk, id, guard),
                 }
             }
         }
     }
 
-    /// The session with a shared id that is in a tunnel with the same addresses and ports as `sk`.
+    /// The session with the shared id `id` of a tunnel with the same addresses and ports as `sk`.
     #[cold]
     fn v3_session_beside<'a>(
         &'a self,
-        id: SessionId,
         sk: &Sock,
+        id: SessionId,
         guard: &'a rcu::Guard,
-    ) -> Option<&'a Arc<Session>> {
-        let key = flow_key(sk, id)?;
-        self.v3_flows.find_rcu(&key, guard).find(|session| {
+    ) -> Found<'a> {
+        let mut sharers = self.v3_flows.find_rcu(&flow_key(sk, id)?, guard);
+        sharers.find(|session| {
             let other = session.tunnel().sock();
             session.session_id() == id
                 && other.is_connected()
@@ -926,7 +924,7 @@ impl Namespace {
             UdpPeek::V3 {
                 session_id,
                 version,
-            } => (self.v3_session(session_id, sk, &guard), version),
+            } => (self.v3_session(sk, session_id, &guard), version),
         };
         let Some(session) = session else {
             return Verdict::PassUp(skb);
