@@ -18,28 +18,21 @@ use crate::{
 /// The IP protocol number.
 pub const PROTOCOL: u16 = 115;
 
-const ABSENT: Refusal = Refusal::new(
-    kernel::error::code::EPROTONOSUPPORT,
-    c"this module was built without L2TP over IP",
-)
-.about(attr::ENCAP_TYPE);
-
 /// Refuses.
-pub fn kernel_socket4(
+pub fn kernel_socket<A>(
     _net: &Net,
     _config: &TunnelConfig,
-    _local: [u8; 4],
-    _peer: [u8; 4],
+    _local: A,
+    _peer: A,
 ) -> Outcome<KernelSocket> {
-    Err(ABSENT)
+    Err(Refusal::new(
+        kernel::error::code::EPROTONOSUPPORT,
+        c"this module was built without L2TP over IP",
+    )
+    .about(attr::ENCAP_TYPE))
 }
 
-/// Refuses.
-pub fn kernel_socket6(
-    _net: &Net,
-    _config: &TunnelConfig,
-    _local: [u8; 16],
-    _peer: [u8; 16],
-) -> Outcome<KernelSocket> {
-    Err(ABSENT)
-}
+pub use self::{
+    kernel_socket as kernel_socket4,
+    kernel_socket as kernel_socket6, //
+};
