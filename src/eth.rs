@@ -95,13 +95,17 @@ pub struct Interface {
 impl Port {
     /// Hands a frame to the device, as if it had received it from a wire. Does nothing with a frame
     /// that comes too early, or too late, or is too short for an Ethernet header. Softirq.
+    ///
+    /// # Errors
+    ///
+    /// None: the device counts what it drops.
     #[inline]
-    pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) {
-        let Some(device) = self.device.get(guard) else {
-            return;
-        };
-        skb.reset_for_receive();
-        device.receive(skb);
+    pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) -> Result {
+        if let Some(device) = self.device.get(guard) {
+            skb.reset_for_receive();
+            device.receive(skb);
+        }
+        Ok(())
     }
 }
 

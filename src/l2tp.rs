@@ -16,6 +16,8 @@ use kernel::{
     sync::rcu, //
 };
 
+#[cfg(not(all(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_PPP)))]
+mod absent;
 #[allow(unsafe_code)]
 // Without some part of the module, some of them have no user.
 #[cfg_attr(

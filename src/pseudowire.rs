@@ -35,10 +35,7 @@ impl Pseudowire {
     #[inline]
     pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) -> Result {
         match self {
-            Self::Eth(port) => {
-                port.deliver(skb, guard);
-                Ok(())
-            }
+            Self::Eth(port) => port.deliver(skb, guard),
             Self::Ppp(port) => port.deliver(skb, guard),
         }
     }

@@ -2,40 +2,23 @@
 
 //! In place of `eth.rs` when Ethernet pseudowires are left out of the configuration.
 
+pub use crate::absent::{
+    Port,
+    Registration, //
+};
+
 use crate::{
-    abstractions::net::{
-        net_namespace::Net,
-        skbuff::Skb, //
-    },
-    error::{
-        Outcome,
-        Refusal, //
-    },
+    absent,
+    abstractions::net::net_namespace::Net,
+    error::Outcome,
     l2tp_core::Namespace,
     session::{
         Session,
         SessionConfig, //
     },
-    tunnel::Tunnel,
-    uapi::attr, //
+    tunnel::Tunnel, //
 };
-use kernel::{
-    prelude::*,
-    sync::{
-        rcu,
-        Arc, //
-    }, //
-};
-
-/// There is none.
-pub enum Port {}
-
-impl Port {
-    /// Cannot be called.
-    pub fn deliver(&self, _skb: Skb, _guard: &rcu::Guard) {
-        match *self {}
-    }
-}
+use kernel::sync::Arc;
 
 /// Refuses.
 pub fn create(
@@ -45,24 +28,12 @@ pub fn create(
     _config: &SessionConfig,
     _ifname: Option<[u8; 16]>,
 ) -> Outcome<Arc<Session>> {
-    Err(Refusal::new(
-        EPROTONOSUPPORT,
+    Err(absent::refusal(
         c"this module was built without Ethernet pseudowires",
-    )
-    .about(attr::PW_TYPE))
+    ))
 }
 
 /// Shows no port to anybody.
 pub fn close_all(visit: impl FnOnce(&mut dyn FnMut(&Port))) {
     visit(&mut |port| match *port {});
-}
-
-/// Nothing to register.
-pub struct Registration;
-
-impl Registration {
-    /// Does nothing.
-    pub fn register(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
-    }
 }

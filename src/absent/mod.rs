@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the rooms have in common that stand in for pseudowires which are left out.
+
+use crate::{
+    abstractions::net::skbuff::Skb,
+    error::Refusal,
+    uapi::attr, //
+};
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
+
+/// There is none.
+pub enum Port {}
+
+impl Port {
+    /// Cannot be called.
+    pub fn deliver(&self, _skb: Skb, _guard: &rcu::Guard) -> Result {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    #[cfg(not(CONFIG_L2TP_RUST_PPP))]
+    pub fn close(&self) {
+        match *self {}
+    }
+}
+
+/// What a request for one gets.
+pub fn refusal(why: &'static CStr) -> Refusal {
+    Refusal::new(EPROTONOSUPPORT, why).about(attr::PW_TYPE)
+}
+
+/// Nothing to register.
+pub struct Registration;
+
+impl Registration {
+    /// Does nothing.
+    pub fn register(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// Does nothing.
+    #[cfg(not(CONFIG_L2TP_RUST_PPP))]
+    pub fn open(&self) {}
+}
