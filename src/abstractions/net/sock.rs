@@ -96,9 +96,8 @@ impl Sock {
     /// The C part for IPv6, null for an `AF_INET` socket.
     #[inline]
     pub(super) fn as_inet6(&self) -> *mut bindings::ipv6_pinfo {
-        // SAFETY: Valid by the type invariants. Set at creation; a change to null (by
-        // `IPV6_ADDRFORM`) is for stream sockets and UDP sockets that are connected to a mapped
-        // address, whose `ipv6_pinfo` stays in the same allocation.
+        // SAFETY: Valid by the type invariants. Set at creation, and kept when `IPV6_ADDRFORM` makes
+        // the socket an `AF_INET` one.
         unsafe { (&raw const (*self.as_inet()).pinet6).read_volatile() }
     }
 
@@ -239,9 +238,8 @@ impl Sock {
     /// Whether UDP datagrams over IPv6 are sent without a checksum.
     #[inline]
     pub fn no_check6_tx(&self) -> bool {
-        // SAFETY: Valid by the type invariants. A UDP socket's flag; other sockets have memory
-        // there as well, as each `inet_sock` of a datagram protocol is at least a `udp_sock`... so
-        // ask only UDP sockets.
+        // SAFETY: Valid by the type invariants, and a UDP socket: others are not asked, as their
+        // memory may end before the flag.
         self.is_udp() && unsafe { bindings::udp_get_no_check6_tx(self.as_ptr()) }
     }
 
