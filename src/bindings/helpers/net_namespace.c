@@ -4,8 +4,3 @@ void *HELPER(net_generic)(const struct net *net, unsigned int id)
 {
 	return net_generic(net, id);
 }
-
-bool HELPER(net_eq)(const struct net *a, const struct net *b)
-{
-	return net_eq(a, b);
-}

@@ -15,29 +15,9 @@ struct sk_buff *HELPER(skb_share_check)(struct sk_buff *skb, gfp_t pri)
 	return skb_share_check(skb, pri);
 }
 
-void *HELPER(__skb_pull)(struct sk_buff *skb, unsigned int len)
-{
-	return __skb_pull(skb, len);
-}
-
-void *HELPER(__skb_push)(struct sk_buff *skb, unsigned int len)
-{
-	return __skb_push(skb, len);
-}
-
-void HELPER(skb_reset_network_header)(struct sk_buff *skb)
-{
-	skb_reset_network_header(skb);
-}
-
 void HELPER(skb_reset_transport_header)(struct sk_buff *skb)
 {
 	skb_reset_transport_header(skb);
-}
-
-void HELPER(skb_set_transport_header)(struct sk_buff *skb, int offset)
-{
-	skb_set_transport_header(skb, offset);
 }
 
 void HELPER(nf_reset_ct)(struct sk_buff *skb)

@@ -44,11 +44,6 @@ bool HELPER(udp_get_no_check6_rx)(const struct sock *sk)
 	return udp_get_no_check6_rx(sk);
 }
 
-const struct ipv6_pinfo *HELPER(inet6_sk)(const struct sock *sk)
-{
-	return inet6_sk(sk);
-}
-
 bool HELPER(sk_has_xfrm_policy)(const struct sock *sk)
 {
 #ifdef CONFIG_XFRM
@@ -92,27 +87,6 @@ void HELPER(inet_sk_init_flowi4)(const struct sock *sk, struct flowi4 *fl4)
 int HELPER(ip6_sk_dst_hoplimit)(struct sock *sk, struct flowi6 *fl6, struct dst_entry *dst)
 {
 	return ip6_sk_dst_hoplimit(inet6_sk(sk), fl6, dst);
-}
-
-__be32 HELPER(ip6_make_flowlabel)(struct net *net, struct sk_buff *skb, __be32 flowlabel,
-				  bool autolabel, struct flowi6 *fl6)
-{
-	return ip6_make_flowlabel(net, skb, flowlabel, autolabel, fl6);
-}
-
-bool HELPER(inet6_autoflowlabel_set)(const struct sock *sk)
-{
-	return inet6_test_bit(AUTOFLOWLABEL_SET, sk);
-}
-
-bool HELPER(inet6_autoflowlabel)(const struct sock *sk)
-{
-	return inet6_test_bit(AUTOFLOWLABEL, sk);
-}
-
-bool HELPER(ip6_default_np_autolabel)(const struct net *net)
-{
-	return ip6_default_np_autolabel(net);
 }
 
 void HELPER(ip6_dst_store)(struct sock *sk, struct dst_entry *dst)
