@@ -287,6 +287,22 @@ fn what_waits_goes_before_the_peer_starts_again() {
 }
 
 #[test]
+fn nothing_follows_a_full_queue() {
+    let mut session = Session::new(Space::V3, TIMEOUT);
+    session.config.max_bytes = 300;
+    session.frames(&[1000, 1003, 1005, 1007]);
+    session.frames(&(0..64).collect::<Vec<_>>());
+    session.check(&[1000], 64, 0, 0);
+    // The peer has started again, but what waits leaves no room for its frame.
+    assert_eq!(session.frame(64), Some(Reason::QueueFull));
+    session.check(&[1000], 65, 1, 0);
+    // Once there is, it is followed.
+    session.wait(u64::from(TIMEOUT) + 1);
+    session.frame(65);
+    session.check(&[1000, 1003, 1005, 1007, 65], 65, 1, 0);
+}
+
+#[test]
 fn duplicates_are_not_followed() {
     for timeout in [0, TIMEOUT] {
         let mut session = Session::new(Space::V2, timeout);
