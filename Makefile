@@ -49,11 +49,15 @@ fmt:
 fmt-check:
 	$(tools)/fmt --check
 
-.PHONY: check-unsafe check-intree
+.PHONY: check-unsafe check-intree check-panic check-stack
 check-unsafe:
 	$(tools)/check-unsafe
 check-intree:
 	$(tools)/check-intree
+check-panic: modules
+	$(tools)/check-object panic $(KDIR)
+check-stack: modules
+	$(tools)/check-object stack $(KDIR)
 
 .PHONY: setup demo test soak
 setup:
@@ -87,6 +91,8 @@ help:
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
 	@echo '  make check-unsafe     unsafe code only where it may be'
+	@echo '  make check-panic      nothing in l2tp.ko panics; names what it relies on for that'
+	@echo '  make check-stack      no function of it takes too much stack'
 	@echo '  make check-intree     build it as a directory of the kernel tree'
 	@echo '  make rust-analyzer    write rust-project.json for editors'
 	@echo '  make setup            fetch what builds and tests need (the others do it, too)'
