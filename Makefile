@@ -59,6 +59,12 @@ check-panic: modules
 check-stack: modules
 	$(tools)/check-object stack $(KDIR)
 
+.PHONY: coverage fuzz-host
+coverage:
+	$(tools)/coverage
+fuzz-host:
+	$(tools)/fuzz-host $(ARGS)
+
 .PHONY: setup demo test soak
 setup:
 	$(tools)/setup
@@ -94,6 +100,8 @@ help:
 	@echo '  make check-panic      nothing in l2tp.ko panics; names what it relies on for that'
 	@echo '  make check-stack      no function of it takes too much stack'
 	@echo '  make check-intree     build it as a directory of the kernel tree'
+	@echo '  make coverage         which lines of wire and seq the tests on the host run; 98 % or fail'
+	@echo '  make fuzz-host        a million inputs for each (tools/fuzz-host --help; ARGS=...)'
 	@echo '  make rust-analyzer    write rust-project.json for editors'
 	@echo '  make setup            fetch what builds and tests need (the others do it, too)'
 	@echo

@@ -7,6 +7,7 @@ pub mod seq;
 #[path = "../../../src/wire/mod.rs"]
 pub mod wire;
 
+pub mod fuzz;
 mod queue;
 
 pub use self::queue::VecQueue;
