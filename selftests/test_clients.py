@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from lib import system, uapi
-from lib.checks import bind_l2tpip
 from lib.daemons import Daemons
 from lib.differences import expect
+from lib.ipsocket import Sock
 from lib.netns import Hosts, NetNS, settle
 from lib.pair import pattern, tcp_transfer
 from lib.uapi import Attr, Encap, Stat
@@ -86,7 +86,7 @@ def is_free(ns: NetNS, encap: int, address: str, number: int) -> bool:
                            uapi.IPPROTO_L2TP if encap == Encap.IP else 0) as sock:
         try:
             if encap == Encap.IP:
-                bind_l2tpip(sock, address, number)
+                Sock.around(sock).bind(address, number)
             else:
                 sock.bind((address, number))
         except OSError as error:

@@ -721,8 +721,7 @@ def managed(wire: Wire, sock: Sockets, family: Family, path: Path) -> Sock:
     if path.encap == Encap.IP:
         s = sock(family).bind(path.a, 5).connect(path.b, 50)
     else:
-        s = Sock.__new__(Sock)
-        s.family, s.sock = family, wire.a.udp((path.a, path.sport), (path.b, path.dport))
+        s = Sock.around(wire.a.udp((path.a, path.sport), (path.b, path.dport)))
         s.sock.setblocking(True)
         s.set(socket.IPPROTO_UDP, 1, 1)  # UDP_CORK: else no lock is taken
     wire.l2tp.tunnel(5, 50, encap=path.encap, fd=s.sock.fileno())

@@ -10,9 +10,10 @@ import pytest
 
 from lib import system, uapi
 from lib.attrs import flag, ip4, ip6, u8, u16, u32
-from lib.checks import bind_l2tpip, refused
+from lib.checks import refused
 from lib.differences import expect
 from lib.genl import L2tp
+from lib.ipsocket import Sock
 from lib.netns import NetNS, move
 from lib.uapi import Attr, Cmd, Encap
 from lib.wait import eventually
@@ -236,7 +237,7 @@ def test_ip_encap_address_in_use(ns: NetNS, family: int) -> None:
     """3.5.2: a daemon's L2TP/IP socket of the same connection id and address."""
     af = socket.AF_INET if family == 4 else socket.AF_INET6
     sock = ns.socket(af, socket.SOCK_DGRAM, uapi.IPPROTO_L2TP)
-    bind_l2tpip(sock, LOCAL[family], 77)
+    Sock.around(sock).bind(LOCAL[family], 77)
     reply = ns.l2tp.try_tunnel(77, encap=IP, local=LOCAL[family], peer=PEER[family])
     assert reply.errno == errno.EADDRINUSE
     assert ns.l2tp.try_tunnel(78, encap=IP, local=LOCAL[family], peer=PEER[family]).errno == 0

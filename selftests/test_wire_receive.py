@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from lib import attrs as nla
-from lib.checks import bind_l2tpip
 from lib.differences import expect
+from lib.ipsocket import Sock
 from lib.uapi import Attr, Encap, L2Spec, PwType
 from lib.wait import eventually
 from lib.wire import (PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, Path,
@@ -607,7 +607,7 @@ def test_control_over_ip(ends: Ends, wire: Wire, family: int) -> None:
     with wire.a:
         sock = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6,
                              socket.SOCK_DGRAM, 115)
-    bind_l2tpip(sock, path.a, 777)
+    Sock.around(sock).bind(path.a, 777)
     good = [control(777), control(777, body=b""), control(777, flags=0xffff),
             control(777, flags=0xc000), control(777, body=pattern(1000))]
     bad = [control(777, body=b"")[:length] for length in range(16)]

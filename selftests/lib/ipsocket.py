@@ -184,6 +184,13 @@ class Sock:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.set(socket.SOL_SOCKET, option, struct.pack("=qq", 10, 0))
 
+    @classmethod
+    def around(cls, sock: socket.socket) -> Sock:
+        """The same calls on a socket that somebody else has made, of any protocol."""
+        made = cls.__new__(cls)
+        made.family, made.sock = V4 if sock.family == socket.AF_INET else V6, sock
+        return made
+
     @property
     def fd(self) -> int:
         return self.sock.fileno()

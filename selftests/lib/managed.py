@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from lib import uapi
-from lib.checks import bind_l2tpip
+from lib.ipsocket import Sock
 from lib.netns import NetNS
 from lib.uapi import Encap
 
@@ -18,25 +18,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 MAPPED = "::ffff:"
 
 
-def _call(result: int) -> None:
-    if result:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
-def connect_l2tpip(sock: socket.socket, address: str, conn_id: int) -> None:
-    """connect() with a sockaddr_l2tpip or _l2tpip6, which Python does not know."""
-    packed = socket.inet_pton(sock.family, address)
-    if sock.family == socket.AF_INET:
-        sockaddr = struct.pack("=HH4sI4x", sock.family, 0, packed, conn_id)
-    else:
-        sockaddr = struct.pack("=HHI16sII", sock.family, 0, 0, packed, 0, conn_id)
-    _call(_libc.connect(sock.fileno(), sockaddr, len(sockaddr)))
-
-
 def disconnect(sock: socket.socket) -> None:
     """connect() to AF_UNSPEC, which Python cannot say."""
-    _call(_libc.connect(sock.fileno(), bytes(16), 16))
+    Sock.around(sock).disconnect()
 
 
 @dataclass(frozen=True)
@@ -69,13 +53,13 @@ class Kind:
             sock.bind((self.address(local), number))
         else:
             # a mapped address cannot be bound to
-            bind_l2tpip(sock, "::" if self.is_mapped else local, number)
+            Sock.around(sock).bind("::" if self.is_mapped else local, number)
 
     def connect(self, sock: socket.socket, peer: str, number: int) -> None:
         if self.encap == Encap.UDP:
             sock.connect((self.address(peer), number))
         else:
-            connect_l2tpip(sock, self.address(peer), number)
+            Sock.around(sock).connect(self.address(peer), number)
 
 
 KINDS = {kind.name: kind for kind in (
