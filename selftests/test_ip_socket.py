@@ -150,20 +150,6 @@ def test_bind_address_v4(sock: Sockets, address: str) -> None:
     assert sock(V4).bind(address, 9, unused=5).here() == Name(address, 9)
 
 
-@pytest.mark.parametrize("address", [V4.far, "192.0.2.2", "240.0.0.1", "0.0.0.7"])
-def test_bind_foreign_v4(host: NetNS, sock: Sockets, address: str) -> None:
-    """Neither the socket's options nor the host's help."""
-    s = sock(V4)
-    host.sysctl("net/ipv4/ip_nonlocal_bind", 1)
-    s.set(V4.level, IP_FREEBIND, 1)
-    s.set(V4.level, IP_TRANSPARENT, 1)
-    with refused(errno.EADDRNOTAVAIL):
-        s.bind(address, 9)
-    host.sysctl("net/ipv4/ip_nonlocal_bind", 0)
-    assert s.here() == Name("0.0.0.0")
-    s.bind("127.0.0.1", 9)
-
-
 @pytest.mark.parametrize("address", ["fd00::1", "2001:db8::1", "::1", "::"])
 def test_bind_address_v6(sock: Sockets, address: str) -> None:
     """A scope that the address does not need is not looked at."""
@@ -171,18 +157,22 @@ def test_bind_address_v6(sock: Sockets, address: str) -> None:
     assert s.here() == Name(address, 9) and s.device() == ""
 
 
-@pytest.mark.parametrize("address", [V6.far, "2001:db8::2", "ff02::fb", "ff05::2",
-                                     "::ffff:127.0.0.1", "::ffff:0.0.0.0", "::127.0.0.1"])
-def test_bind_foreign_v6(host: NetNS, sock: Sockets, address: str) -> None:
-    s = sock(V6)
-    host.sysctl("net/ipv6/ip_nonlocal_bind", 1)
-    s.set(V6.level, IPV6_FREEBIND, 1)
-    s.set(V6.level, IPV6_TRANSPARENT, 1)
+@pytest.mark.parametrize("family,address", [
+    *((V4, address) for address in (V4.far, "192.0.2.2", "240.0.0.1", "0.0.0.7")),
+    *((V6, address) for address in (V6.far, "2001:db8::2", "ff02::fb", "ff05::2",
+                                    "::ffff:127.0.0.1", "::ffff:0.0.0.0", "::127.0.0.1"))],
+    ids=str)
+def test_bind_foreign(host: NetNS, sock: Sockets, family: Family, address: str) -> None:
+    """Neither the socket's options nor the host's help."""
+    s = sock(family)
+    host.sysctl(f"net/ipv{family.number}/ip_nonlocal_bind", 1)
+    for option in family.pick((IP_FREEBIND, IP_TRANSPARENT), (IPV6_FREEBIND, IPV6_TRANSPARENT)):
+        s.set(family.level, option, 1)
     with refused(errno.EADDRNOTAVAIL):
         s.bind(address, 9)
-    host.sysctl("net/ipv6/ip_nonlocal_bind", 0)
-    assert s.here() == Name("::")
-    s.bind("::1", 9)
+    host.sysctl(f"net/ipv{family.number}/ip_nonlocal_bind", 0)
+    assert s.here() == Name(family.any)
+    s.bind(family.near, 9)
 
 
 def test_bind_link_local(sock: Sockets, v0: int, v1: int) -> None:
