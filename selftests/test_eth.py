@@ -20,8 +20,7 @@ from lib.attrs import flag, u8, u16
 from lib.differences import expect
 from lib.genl import L2tp
 from lib.netns import Hosts, NetNS, move, settle
-from lib.pair import Wire, pattern, tcp_transfer
-from lib.tracing import counting_calls
+from lib.pair import Wire, check_headroom, pattern, tcp_transfer
 from lib.uapi import Attr, Encap, L2Spec, Stat
 from lib.wait import eventually
 
@@ -246,23 +245,11 @@ def frames(ns: NetNS, ifname: str) -> Iterator[socket.socket]:
         yield sock
 
 
-def quiet(hosts: Hosts, device: str) -> None:
-    """Keep IPv6's own chatter off a device, so that counters are ours alone."""
-    for ns in (hosts.a, hosts.b):
-        ns.sysctl(f"net/ipv6/conf/{device}/disable_ipv6", 1)
-
-
 @ENCAPS
 @pytest.mark.parametrize("size", [14, 15, 60, 600, 1460])
 def test_counters(hosts: Hosts, encap: int, size: int) -> None:
     """Frames of every size cross unchanged, without padding, and are counted on both ends."""
-    wire = Wire(hosts, encap)
-    for end in (0, 1):
-        wire.tunnel(end)
-        wire.session(end)
-    quiet(hosts, wire.device)
-    hosts.a.up(wire.device)
-    hosts.b.up(wire.device)
+    wire = Wire(hosts, encap).silent()
     frame = (b"\xff" * 6 + b"\x02\0\0\0\0\1\x88\xb5" + pattern(2000))[:size]
     count = 7
     with frames(hosts.a, wire.device) as sender, frames(hosts.b, wire.device) as receiver:
@@ -280,12 +267,8 @@ def test_counters(hosts: Hosts, encap: int, size: int) -> None:
 
 def test_receive_while_down(hosts: Hosts) -> None:
     """5.4.1: dropped and counted; the session has counted it as received before."""
-    wire = Wire(hosts)
-    for end in (0, 1):
-        wire.tunnel(end)
-        wire.session(end)
-    quiet(hosts, wire.device)
-    hosts.a.up(wire.device)
+    wire = Wire(hosts).silent()
+    hosts.b.down(wire.device)
     with frames(hosts.a, wire.device) as sender:
         for _ in range(3):
             sender.send(bytes(60))
@@ -297,14 +280,8 @@ def test_receive_while_down(hosts: Hosts) -> None:
 
 def test_receive_longer_than_the_mtu(hosts: Hosts) -> None:
     """5.4.1: more than MTU + 14 + 4 is dropped and counted."""
-    wire = Wire(hosts)
-    for end in (0, 1):
-        wire.tunnel(end)
-        wire.session(end)
-    quiet(hosts, wire.device)
+    wire = Wire(hosts).silent()
     hosts.b.set_mtu(wire.device, 1000)
-    for ns in (hosts.a, hosts.b):
-        ns.up(wire.device)
     with frames(hosts.a, wire.device) as sender, frames(hosts.b, wire.device) as receiver:
         for size in (1018, 1019):
             sender.send(b"\xff" * 6 + bytes(size - 6))
@@ -318,12 +295,7 @@ def test_receive_longer_than_the_mtu(hosts: Hosts) -> None:
 @FAMILIES
 def test_failing_transmit(hosts: Hosts, encap: int, family: int) -> None:
     """5.3.1: tx_dropped on the device, tx_errors on session and tunnel, none counted as sent."""
-    wire = Wire(hosts, encap, family)
-    for end in (0, 1):
-        wire.tunnel(end)
-        wire.session(end)
-    quiet(hosts, wire.device)
-    hosts.a.up(wire.device)
+    wire = Wire(hosts, encap, family).silent()
     hosts.a.del_addr("eth0", "10.1.1.1/16" if family == 4 else "2001:db8:1::1/32")
     with frames(hosts.a, wire.device) as sender:
         for _ in range(4):
@@ -818,12 +790,7 @@ def test_numbers_of_concurrent_senders(hosts: Hosts) -> None:
 @pytest.mark.parametrize("encap,family", [(UDP, 4), (IP, 6)])
 def test_underlay_drops(hosts: Hosts, encap: int, family: int) -> None:
     """B17: its queue has no room."""
-    wire = Wire(hosts, encap, family)
-    for end in (0, 1):
-        wire.tunnel(end)
-        wire.session(end)
-    quiet(hosts, wire.device)
-    hosts.a.up(wire.device)
+    wire = Wire(hosts, encap, family).silent()
     hosts.a.ping(hosts.addresses(family)[1])
     hosts.a.run("tc", "qdisc", "add", "dev", "eth0", "root", "bfifo", "limit", "1")
     with frames(hosts.a, wire.device) as sender:
@@ -896,13 +863,4 @@ def test_failed_session_leaves_no_reference(ns: NetNS, l2tp: L2tp) -> None:
 def test_no_head_expansion(hosts: Hosts, encap: int, family: int) -> None:
     """T6: the advertised headroom is enough for packets the host itself makes."""
     wire = Wire(hosts, encap, family, cookie=8).up()
-    sock = hosts.a.udp((wire.inner(4)[0], 9000), (wire.inner(4)[1], 9000))
-    far = hosts.b.udp((wire.inner(4)[1], 9000))
-    sock.send(b"resolve the neighbour")
-    far.recv(100)
-    with counting_calls("pskb_expand_head") as hits:
-        for _ in range(20):
-            sock.send(bytes(500))
-            far.recv(1000)
-    # one for each packet if there is too little; a stray one is somebody else's
-    assert hits[0] < 20 or expect("HEADROOM", c=True, rust=False), hits
+    check_headroom(hosts, *wire.inner(4))

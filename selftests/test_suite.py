@@ -7,7 +7,8 @@ from pathlib import Path
 from lib import system
 from lib.differences import all_differences
 
-OTHERS = [path for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_suite.py"]
+OTHERS = [path for path in Path(__file__).parent.rglob("*.py")
+          if path.name not in ("test_suite.py", "differences.py")]
 
 
 def test_every_difference_is_registered_and_used() -> None:
