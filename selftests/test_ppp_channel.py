@@ -420,9 +420,17 @@ def test_no_head_expansion(hosts: Hosts, stack: ExitStack, family: int) -> None:
     check_headroom(hosts, "10.9.0.1", "10.9.0.2")
 
 
-def test_multilink(hosts: Hosts, stack: ExitStack) -> None:
-    """One device over two sessions."""
-    links = []
+@dataclass(frozen=True)
+class Bundle:
+    """One end of a device over two sessions."""
+    link: Link
+    socks: list[PppSocket]
+    second: DevPpp  # the channel that `link` does not know of
+
+
+def multilink(hosts: Hosts, stack: ExitStack) -> list[Bundle]:
+    """One device over two sessions, at each end."""
+    ends = []
     for socks, address, peer in zip(connect(hosts, stack, (10, 11)), ("10.9.0.1", "10.9.0.2"),
                                     ("10.9.0.2", "10.9.0.1"), strict=True):
         link = stack.enter_context(Link(socks[0]))
@@ -430,12 +438,46 @@ def test_multilink(hosts: Hosts, stack: ExitStack) -> None:
         second.ioctl(pppox.PPPIOCCONNECT, link.unit)
         link.device.ioctl(pppox.PPPIOCSMRRU, 1500)
         link.device.ioctl(pppox.PPPIOCSFLAGS, pppox.SC_MULTILINK)
-        links.append((link.up(address, peer), socks))
+        ends.append(Bundle(link.up(address, peer), socks, second))
+    return ends
+
+
+def test_multilink(hosts: Hosts, stack: ExitStack) -> None:
+    ends = multilink(hosts, stack)
     hosts.a.ping("10.9.0.2", "-s", "1400", count=3)
     transfer(hosts.a, hosts.b, "10.9.0.2", 1 << 18)
-    for _, socks in links:
+    for end in ends:
         assert all(sock.stats().tx_packets > 20 and sock.stats().rx_packets > 20
-                   for sock in socks)
+                   for sock in end.socks)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("how", ["socket", "session"])
+def test_multilink_loses_a_link(hosts: Hosts, stack: ExitStack, how: str, number: int) -> None:
+    """The other one carries everything, at once if a socket is closed. Of a session that is deleted
+    PPP is not told (7.5.2), so that pieces of packets are lost until pppd lets the channel go."""
+    ends = multilink(hosts, stack)
+    hosts.a.ping("10.9.0.2", "-s", "1400", count=3)
+    for tid, end in enumerate(ends, 1):
+        if how == "socket":
+            end.socks[number].close()
+        else:
+            end.link.ns.l2tp.del_session(tid, 10 + number)
+    if how == "session":
+        assert not hosts.a.pings("10.9.0.2", "-s", "1400")
+        for end in ends:
+            (end.link.channel, end.second)[number].ioctl(pppox.PPPIOCDISCONN)
+        # what waits for its other half is given up
+        eventually(lambda: hosts.a.pings("10.9.0.2", "-s", "1400"))
+    left = [end.socks[1 - number] for end in ends]
+    before = [sock.stats() for sock in left]
+    hosts.a.ping("10.9.0.2", "-s", "1400", count=3)
+    transfer(hosts.a, hosts.b, "10.9.0.2", 1 << 18)
+    transfer(hosts.b, hosts.a, "10.9.0.1", 1 << 18)
+    for sock, old in zip(left, before, strict=True):
+        stats = sock.stats()
+        assert stats.tx_errors == stats.rx_errors == 0
+        assert min(stats.tx_packets - old.tx_packets, stats.rx_packets - old.rx_packets) > 100
 
 
 def test_recursion(hosts: Hosts, stack: ExitStack) -> None:
