@@ -7,7 +7,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from lib.netns import Hosts, NetNS, settle
 from lib.pair import check_headroom
 from lib.pppox import PPP_IP, PPP_IPCP, PPP_LCP, Address, DevPpp, Link, PppSocket, frame
 from lib.uapi import Encap, L2Spec, PwType, Stat
-from lib.wait import eventually
+from lib.wait import at_once, eventually
 from lib.wire import Path, Wire, data_header, ip4, pattern, udp
 
 ECHO = frame(PPP_LCP, b"echo request, say")
@@ -514,6 +515,54 @@ def test_nested_too_deeply(ns: NetNS, stack: ExitStack) -> None:
     assert counts == [(1, 0)] * sent + [(0, 1)] + [(0, 0)] * (deepest - 1 - sent)
     tunnel = ns.l2tp.tunnel_stats(deepest - sent)
     assert (tunnel[Stat.TX_PACKETS], tunnel[Stat.TX_ERRORS]) == (0, 1)
+
+
+@pytest.mark.only("rust", "LOOP: in C, frames go round until the route is gone")
+@pytest.mark.parametrize("many", [False, True], ids=["one link", "multilink"])
+def test_recursion_with_a_queue(hosts: Hosts, stack: ExitStack, many: bool) -> None:
+    """The same with a queue on the device, which PPP does not take for recursion, as the queue is
+    left before the frame comes back: dropped and counted the first time it comes round."""
+    for ns in (hosts.a, hosts.b):
+        ns.sysctl("net/ipv6/conf/default/disable_ipv6", 1)  # which talks
+    if many:
+        end, _ = multilink(hosts, stack)
+        ifname, socks = end.link.ifname, end.socks
+    else:
+        (one,), (two,) = connect(hosts, stack)
+        ifname, socks = stack.enter_context(Link(one)).up("10.9.0.1", "10.9.0.2").ifname, [one]
+        stack.enter_context(Link(two)).up("10.9.0.2", "10.9.0.1")
+    hosts.a.run("tc", "qdisc", "add", "dev", ifname, "root", "pfifo", "limit", "100")
+    hosts.a.ping("10.9.0.2", "-s", "1400")
+    inner = hosts.a.udp(("10.9.0.1", 4000), ("10.9.0.2", 7))
+
+    def counts() -> tuple[int, int]:
+        stats = [sock.stats() for sock in socks]
+        return sum(s.tx_packets for s in stats), sum(s.tx_errors for s in stats)
+
+    hosts.a.run("ip", "route", "add", f"{hosts.B4}/32", "dev", ifname)
+    sent, lost = counts()
+    for number in range(80):
+        inner.send(bytes(1 + 17 * number))
+    eventually(lambda: hosts.a.counters(ifname)["tx_packets"] >= 80 and counts()[1] >= lost + 80)
+    at_once(*[lambda cpu=cpu: flood_from(cpu, inner) for cpu in os.sched_getaffinity(0)])
+    at_rest = eventually(lambda: unchanged(counts))
+    assert at_rest[0] == sent
+    hosts.a.run("ip", "route", "del", f"{hosts.B4}/32", "dev", ifname)
+    eventually(lambda: hosts.a.pings("10.9.0.2"))
+
+
+def flood_from(cpu: int, sock: socket.socket) -> None:
+    """The calling thread stays on the processor."""
+    os.sched_setaffinity(0, {cpu})
+    for _ in range(200):
+        sock.send(bytes(1400))
+
+
+def unchanged(read: Callable[[], tuple[int, int]]) -> tuple[int, int] | None:
+    """What there is to read, unless that changes in a while."""
+    before = read()
+    time.sleep(0.2)
+    return before if read() == before else None
 
 
 # --- namespaces and the module

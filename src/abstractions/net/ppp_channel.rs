@@ -106,20 +106,35 @@ impl Channel {
         unsafe { bindings::ppp_input(self.0.get(), skb.into_raw()) }
     }
 
-    /// Whether the channel is connected to a device. If not, its frames come from another channel.
+    /// The `name` of the device that the channel is connected to, which stays for this RCU read
+    /// section.
     #[inline]
-    fn has_device(&self, _guard: &rcu::Guard) -> bool {
+    fn name(&self, _guard: &rcu::Guard) -> Option<NonNull<[u8; 16]>> {
         // SAFETY: The channel is valid, and we are in an RCU read section.
-        !unsafe { bindings::ppp_dev_name(self.0.get()) }.is_null()
+        NonNull::new(unsafe { bindings::ppp_dev_name(self.0.get()) }.cast())
+    }
+
+    /// The device that the channel is connected to, valid for this RCU read section, or null.
+    #[inline]
+    fn device(&self, guard: &rcu::Guard) -> *mut bindings::net_device {
+        match self.name(guard) {
+            // SAFETY: It is the name of a device, and not of a copy.
+            Some(name) => unsafe {
+                kernel::container_of!(
+                    name.as_ptr().cast::<[ffi::c_char; 16]>(),
+                    bindings::net_device,
+                    name
+                )
+            },
+            None => ptr::null_mut(),
+        }
     }
 
     /// The name of the device that the channel is connected to, NUL-padded.
-    pub fn device_name(&self, _guard: &rcu::Guard) -> Option<[u8; 16]> {
-        // SAFETY: The channel is valid, and we are in an RCU read section.
-        let name = NonNull::new(unsafe { bindings::ppp_dev_name(self.0.get()) })?;
-        // SAFETY: It points to the `name` of a `net_device`, which stays for this RCU read section.
-        // It may be changing, as for others who read it.
-        Some(unsafe { name.as_ptr().cast::<[u8; 16]>().read_volatile() })
+    pub fn device_name(&self, guard: &rcu::Guard) -> Option<[u8; 16]> {
+        let name = self.name(guard)?;
+        // SAFETY: It stays for this RCU read section. It may be changing, as for others who read it.
+        Some(unsafe { name.as_ptr().read_volatile() })
     }
 }
 
@@ -148,11 +163,13 @@ unsafe extern "C" fn start_xmit<T: Carrier>(
                 Channel::from_raw(chan),
             )
         };
-        // A frame from a channel that this one is bridged to has the device that it came in by, and
-        // may well leave by it: that is no loop.
-        if !chan.has_device(&rcu::read_lock()) {
-            skb.forget_device();
-        }
+        // By the device a loop is told, see `Route::is_loop_for`. Frames that PPP makes itself, such
+        // as the pieces of multilink, have none yet. One from a channel that this one is bridged to
+        // has that which it came in by, and may well leave by it: that is no loop.
+        let guard = rcu::read_lock();
+        // SAFETY: The device stays for this RCU read section. Who keeps the packet for longer has set
+        // another device, as queues and the network layer do.
+        unsafe { skb.set_device(chan.device(&guard)) };
         // A tunnel may be routed through itself. Generic PPP notices when it comes back to the same
         // device; but it may go through other ones first, more than the stack has room for.
         match Nesting::enter() {

@@ -210,13 +210,17 @@ impl Skb {
         }
     }
 
-    /// Forgets the device that the packet came in by.
+    /// Sets the device that the packet is being sent by, null for none.
+    ///
+    /// # Safety
+    ///
+    /// The device must be valid for as long as somebody may look at it by way of the packet.
     #[inline]
-    pub fn forget_device(&mut self) {
+    pub(super) unsafe fn set_device(&mut self, dev: *mut bindings::net_device) {
         // SAFETY: The packet is valid and ours, and in no list that uses the place of its device.
         unsafe {
             let skb = &raw mut (*self.as_ptr()).__bindgen_anon_1.__bindgen_anon_1;
-            (*skb).__bindgen_anon_1.dev = ptr::null_mut();
+            (*skb).__bindgen_anon_1.dev = dev;
         }
     }
 
