@@ -23,6 +23,8 @@ ICMP, ICMPV6 = 1, 58
 #: What is behind the far end: a network for each family, to be reached through it.
 BEYOND = {4: "198.51.100.{}", 6: "2001:db8:5::{}"}
 LINK_LOCAL, LINK_LOCAL_FAR = "fe80::a", "fe80::b"
+#: The same, by a router that may send redirects: of IPv6, only an address of the link may.
+ROUTED = {4: BEYOND[4], 6: "2001:db8:6::{}"}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,7 @@ def wire() -> Iterator[Wire]:
         made.neighbour(address, mac=b"\2\0\0\0\0\x0c" if address[-1] in "c3" else Wire.MAC_B)
     made.a.rtnl.add_route("198.51.100.0/24", Wire.B4)
     made.a.rtnl.add_route("2001:db8:5::/64", Wire.B6)
+    made.a.rtnl.add_route("2001:db8:6::/64", LINK_LOCAL_FAR, made.a.link("eth0").index)
     yield made
     made.close()
 
@@ -601,17 +604,44 @@ def test_path_mtu_by_policy(wire: Wire, sock: Sockets, family: Family, by: str) 
     wire.a.run(*ip, "route", "flush", "table", "77")
 
 
-def test_redirect_v4(wire: Wire, sock: Sockets) -> None:
-    """1.8.4: a better router on the link, which C never hears of (B31)."""
-    there = peer(V4, 30)
-    s = sock(V4).bind(Wire.A4, 5).connect(there, 9)
-    quoted = packet(V4, Wire.A4, there, control(9))
-    wrong = packet(V4, Wire.A4, peer(V4, 31), control(9))
-    arrives(wire, *(icmp(V4, 5, 1, packed("192.0.2.3"), data) for data in (wrong, quoted)))
-    assert ("via 192.0.2.3" in route(wire, there)) == expect("B31", c=False, rust=True)
-    assert f"via {Wire.B4}" in route(wire, peer(V4, 31))
-    s.send(control(9))
-    assert s.all() == []
+def redirect(family: Family, router: str, quoted: bytes, target: str) -> bytes:
+    """From the router that we use, to another one: `router`."""
+    if family is V4:
+        return icmp(V4, 5, 1, packed(router), quoted)
+    padded = quoted + bytes(-len(quoted) % 8)
+    option = struct.pack("!BBHI", 4, 1 + len(padded) // 8, 0, 0) + padded
+    return icmp(V6, 137, 0, bytes(4), packed(router) + packed(target) + option, LINK_LOCAL_FAR,
+                ttl=255)
+
+
+@FAMILIES
+@pytest.mark.parametrize("owner", ["daemon", "kernel"])
+def test_redirect(wire: Wire, sock: Sockets, family: Family, owner: str) -> None:
+    """1.8.4: a better router on the link, for the peer of a daemon's socket or of a tunnel's own;
+    C never hears of it (B31)."""
+    here, better = ends(family)[0], family.pick("192.0.2.3", "fe80::c")
+    number = {"daemon": 30, "kernel": 32}[owner]
+    there, stranger = (ROUTED[family.number].format(n) for n in (number, number + 1))
+    if owner == "daemon":
+        s = sock(family).bind(here, 5).connect(there, 9)
+        message = bytes(4) + control(9)
+    else:
+        wire.l2tp.tunnel(8, 80, encap=Encap.IP, local=here, peer=there)
+        message = struct.pack("!III", 77, 0, 0)
+    before = route(wire, there)
+    assert f"via {better}" not in before and "via" in before
+    for source, target in ((here, stranger), (second(family), there), (here, there)):
+        assert f"via {better}" not in route(wire, there)
+        quoted = family.pick(ip4, ip6)(source, target, IPPROTO_L2TP, message)
+        arrives(wire, redirect(family, better, quoted, target))
+    assert (f"via {better}" in route(wire, there)) == expect("B31", c=False, rust=True)
+    assert f"via {better}" not in route(wire, stranger)
+    if owner == "daemon":
+        wire.all_packets()
+        s.send(control(9))
+        assert s.all() == [] and len(sent_to_wire(wire)) == 1
+    else:
+        wire.l2tp.del_tunnel(8)
 
 
 @FAMILIES
