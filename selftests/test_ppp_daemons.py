@@ -17,54 +17,14 @@ import pytest
 
 from lib.netns import Hosts, NetNS
 from lib.pair import pattern, tcp_transfer
-from lib.ppp_daemons import (AF_PPPOX, PX_PROTO_OE, SECRET, USER, Daemon, Host, Line, Unit,
-                             bridge, pppox, up, used)
+from lib.ppp_daemons import (AF_PPPOX, LAC4, LAC_PPP, LNS4, PX_PROTO_OE, SECRET, USER,
+                             Daemon, Dialup, Host, Line, Unit, bridge, pppox, up, used)
 from lib.uapi import Attr, Encap, Stat
 from lib.wait import eventually
 
-LAC4, LNS4 = "192.168.9.2", "192.168.9.1"
 LAC6, LNS6 = "fe80::2", "fe80::1"
-LNS = f"[lns default]\nip range = {LAC4}-192.168.9.250\nlocal ip = {LNS4}\nrequire chap = yes\n"
-LNS_PPP = "name lns\nrequire-chap\nipv6 ::1,::2\n"
-LAC_PPP = f"name {USER}\nipv6 ::2,::1\n"
 SO_RCVBUFFORCE = 33
 ECHO = "lcp-echo-interval 1\nlcp-echo-failure 3\n"
-
-
-class Dialup:
-    """A LAC and an LNS, both xl2tpd; the hosts are `lac` and `lns`."""
-
-    def __init__(self, hosts: Hosts, folder: Path) -> None:
-        self.hosts = hosts
-        self.lac = Host(hosts.a, folder)
-        self.lns = Host(hosts.b, folder)
-
-    def start_lns(self, ppp: str = "", extra: str = "") -> Daemon:
-        return self.lns.xl2tpd(Hosts.B4, LNS, LNS_PPP + ppp, extra)
-
-    def start_lac(self, ppp: str = "", extra: str = "") -> Daemon:
-        return self.lac.xl2tpd(Hosts.A4, f"[lac far]\nlns = {Hosts.B4}\n", LAC_PPP + ppp, extra)
-
-    def dial(self, ppp: str = "", extra: str = "") -> "Dialup":
-        """Start both and connect; `ppp` and `extra` are for both."""
-        self.start_lns(ppp, extra)
-        self.start_lac(ppp, extra)
-        return self.redial()
-
-    def redial(self) -> "Dialup":
-        self.lac.order("c far")
-        up(self.lac, self.lns)
-        return self
-
-    def works(self) -> None:
-        """Packets pass, through the kernel."""
-        # the LNS gives out another address while it believes the old one to be in use
-        for host, peer in ((self.lac, LNS4), (self.lns, self.lac.address())):
-            assert len(used(host, peer)) == 1
-
-    def close(self) -> None:
-        self.lac.close()
-        self.lns.close()
 
 
 @pytest.fixture
@@ -352,7 +312,7 @@ def test_multilink(pair: Pair) -> None:
     """Two sessions make one interface; packets use both; one of them may go."""
     line = pair.line()
     for sid in (5, 6):
-        pair.a.pppd(line.session(0, sid), "multilink", f"{LAC4}:{LNS4}")
+        last = pair.a.pppd(line.session(0, sid), "multilink", f"{LAC4}:{LNS4}")
         pair.b.pppd(line.session(1, sid), "multilink", f"{LNS4}:{LAC4}")
         up(pair.a, pair.b)
     for host in (pair.a, pair.b):
@@ -363,6 +323,13 @@ def test_multilink(pair: Pair) -> None:
     for session in pair.a.sessions():
         for kind in (Stat.TX_PACKETS, Stat.RX_PACKETS):
             assert session.stats[kind] >= before[session[Attr.SESSION_ID]][kind] + 5
+    assert tcp_transfer(pair.a.ns, pair.b.ns, LNS4, 200_000) == pattern(200_000)
+    last.end()
+    for host in (pair.a, pair.b):
+        eventually(lambda: [s[Attr.SESSION_ID] for s in host.sessions()] == [5], 20,
+                   "the second to go")
+        assert host.units() == ["ppp0"]
+    used(pair.a, LNS4, "-s", "1372", packets=20)
     assert tcp_transfer(pair.a.ns, pair.b.ns, LNS4, 200_000) == pattern(200_000)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib.daemons import Daemon
 from lib.genl import L2tpMessage
-from lib.netns import NetNS
+from lib.netns import Hosts, NetNS
 from lib.uapi import Attr, Cmd, Encap, PwType, Stat
 from lib.wait import eventually
 
@@ -28,6 +28,10 @@ PPPIOCNEWUNIT, PPPIOCCONNECT, PPPIOCSNPMODE = 0xc004743e, 0x4004743a, 0x4008744b
 PPP_IP, NPMODE_PASS = 0x21, 0
 SIOCGIFFLAGS, SIOCGIFADDR, IFF_UP = 0x8913, 0x8915, 1
 USER, SECRET = "alice", "correct horse"
+LAC4, LNS4 = "192.168.9.2", "192.168.9.1"
+LNS = f"[lns default]\nip range = {LAC4}-192.168.9.250\nlocal ip = {LNS4}\nrequire chap = yes\n"
+LNS_PPP = "name lns\nrequire-chap\nipv6 ::1,::2\n"
+LAC_PPP = f"name {USER}\nipv6 ::2,::1\n"
 
 #: What every pppd is told. No scripts, no compression; restart timers of one second.
 OPTIONS = """
@@ -222,6 +226,42 @@ def used(host: Host, peer: str, *options: str, packets: int = 3) -> list[L2tpMes
     assert total(Stat.TX_PACKETS) >= sent + packets, "the pings did not leave through the kernel"
     assert total(Stat.RX_PACKETS) >= received + packets, "the answers came some other way"
     return host.sessions()
+
+
+class Dialup:
+    """A LAC and an LNS, both xl2tpd; the hosts are `lac` and `lns`."""
+
+    def __init__(self, hosts: Hosts, folder: Path) -> None:
+        self.hosts = hosts
+        self.lac = Host(hosts.a, folder)
+        self.lns = Host(hosts.b, folder)
+
+    def start_lns(self, ppp: str = "", extra: str = "") -> Daemon:
+        return self.lns.xl2tpd(Hosts.B4, LNS, LNS_PPP + ppp, extra)
+
+    def start_lac(self, ppp: str = "", extra: str = "") -> Daemon:
+        return self.lac.xl2tpd(Hosts.A4, f"[lac far]\nlns = {Hosts.B4}\n", LAC_PPP + ppp, extra)
+
+    def dial(self, ppp: str = "", extra: str = "", timeout: float = 30) -> Dialup:
+        """Start both and connect; `ppp` and `extra` are for both."""
+        self.start_lns(ppp, extra)
+        self.start_lac(ppp, extra)
+        return self.redial(timeout)
+
+    def redial(self, timeout: float = 30) -> Dialup:
+        self.lac.order("c far")
+        up(self.lac, self.lns, timeout=timeout)
+        return self
+
+    def works(self) -> None:
+        """Packets pass, through the kernel."""
+        # the LNS gives out another address while it believes the old one to be in use
+        for host, peer in ((self.lac, LNS4), (self.lns, self.lac.address())):
+            assert len(used(host, peer)) == 1
+
+    def close(self) -> None:
+        self.lac.close()
+        self.lns.close()
 
 
 # --- PPPoL2TP sockets, for what no daemon does
