@@ -81,7 +81,7 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-clippy .l2tp-test rust-project.json
+	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-test rust-project.json
 
 .PHONY: help
 help:

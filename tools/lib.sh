@@ -4,6 +4,8 @@
 
 # The kernel series; the point release is whatever apt offers.
 KERNEL_SERIES=${L2TP_KERNEL_SERIES:-7.3}
+# Debian's flavour of it: amd64, or cloud-amd64, which has no PPP.
+KERNEL_FLAVOUR=${L2TP_KERNEL_FLAVOUR:-amd64}
 # Where the checkout, the kernel and the cache appear inside the root file
 # system, in the build chroot and in the guest alike: paths end up in objects.
 IN_SRC=/usr/src/l2tp
@@ -21,7 +23,10 @@ key_of() {
 	printf '%s' "${sum:0:12}"
 }
 ROOTFS=$CACHE/rootfs-$(cat "$TOP/tools/packages" "$TOP/tools/setup-rootfs" | key_of)
-KERNEL=$CACHE/kernel-$KERNEL_SERIES-$({ basename "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)
+kernel_of() {
+	echo "$CACHE/kernel-$KERNEL_SERIES-$1-$({ basename "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)"
+}
+KERNEL=$(kernel_of "$KERNEL_FLAVOUR")
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit "${DIE_STATUS:-1}"; }
@@ -35,6 +40,13 @@ elapsed() {
 
 is_ready() { [ -e "$ROOTFS.img" ] && [ -e "$KERNEL/version" ]; }
 need_setup() { is_ready || "$TOP/tools/setup" || exit; }
+
+# Copies what kbuild needs to DIR, absolute or in the checkout: another build, that is not to meet
+# the objects of the first one.
+copy_sources() {
+	(cd "$TOP" && find Kbuild Kconfig src -type f -not -name '*.o' -not -name '.*' \
+		-not -name bindings_generated.rs -exec cp -p --parents {} "$1" \;)
+}
 
 # Runs PROGRAM[:NAME] of the root file system on this machine, without chroot,
 # as NAME. Replaces the (sub)shell it is called in.
