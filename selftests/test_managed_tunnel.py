@@ -609,7 +609,7 @@ def created(l2tp: L2tp) -> bool:
     return reply.errno == 0
 
 
-@pytest.mark.parametrize("kind", ["udp4", "ip4"])
+@pytest.mark.parametrize("kind", ["udp4", "udp6", "ip4", "ip6"])
 def test_socket_keeps_its_namespace(make_ns, kind: str) -> None:
     """3.1: with the last user of a namespace gone, a managed tunnel goes on until its socket is
     closed, and then takes the namespace with it."""

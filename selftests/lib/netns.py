@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import itertools
 import os
 import socket
@@ -21,6 +22,7 @@ from lib.wait import eventually
 _RUN = Path("/run/netns")
 _MS_BIND = 0x1000
 _MNT_DETACH = 2
+_RTF_LOCAL = 0x80000000
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count(1)
 
@@ -186,6 +188,15 @@ class NetNS:
         index = self.link(ifname).index
         for text in addresses:
             self.rtnl.add_addr(index, text)
+            if ifname == "lo" and ":" in text:
+                eventually(lambda text=text: self._is_routed(text), what=f"route to {text}")
+
+    def _is_routed(self, text: str) -> bool:
+        """Whether an IPv6 address of ours can be reached.  The kernel sees to that later.  A socket
+        that is connected to it before has a route that leads nowhere, for good."""
+        wanted = ipaddress.IPv6Interface(text).ip.packed.hex()
+        routes = (line.split() for line in self.read("ipv6_route").splitlines())
+        return any(route[0] == wanted and int(route[8], 16) & _RTF_LOCAL for route in routes)
 
     def del_addr(self, ifname: str, text: str) -> None:
         self.rtnl.del_addr(self.link(ifname).index, text)
