@@ -12,27 +12,30 @@ import random
 import signal
 import socket
 import time
-import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lib import memory
-from lib.netns import Hosts
-from lib.ppp_daemons import Host, Line, Unit, bridge, up
-from lib.uapi import Encap
+from lib import memory, system
+from lib.netns import Hosts, settle
+from lib.ppp_daemons import Dialup, Host, Line, Unit, bridge, up
+from lib.uapi import Encap, Stat
 from lib.wait import eventually
+from lib.workers import Workers
 
 SECONDS = int(os.environ.get("L2TP_SOAK", "20"))
 KINDS = [(2, Encap.UDP, 4), (2, Encap.UDP, 6), (3, Encap.UDP, 4), (3, Encap.UDP, 6),
          (3, Encap.IP, 4), (3, Encap.IP, 6)]
+USES = ("units", "sockets", "bridge", "netlink")
 
 
 class Steady:
     """A session that stays for a round, flooded from one end."""
 
     def __init__(self, hosts: Hosts) -> None:
+        self.hosts = hosts
         self.line = Line(hosts.a, hosts.b, hosts.addresses(4), tid=1, port=1701)
         self.units = []
         for end, ns in enumerate((hosts.a, hosts.b)):
@@ -41,6 +44,10 @@ class Steady:
             ns.addr(self.units[-1].name, f"10.77.0.{end}/31")
         self.ping = hosts.a.popen("ping", "-f", "-q", "-s", "1372", "10.77.0.1")
 
+    def answers(self) -> int:
+        """How many packets the flood has brought back."""
+        return self.hosts.a.l2tp.session_stats(1, 1)[Stat.RX_PACKETS]
+
     def close(self) -> None:
         self.ping.send_signal(signal.SIGKILL)
         self.ping.wait()
@@ -48,8 +55,9 @@ class Steady:
             thing.close()
 
 
-def tunnel(hosts: Hosts, rnd: random.Random, number: int) -> None:
+def tunnel(hosts: Hosts, rnd: random.Random, number: int, counts: Counter[str]) -> None:
     """A tunnel with some sessions, used, and taken apart in any order."""
+    counts["tunnels"] += 1
     version, encap, family = rnd.choice(KINDS)
     line = Line(hosts.a, hosts.b, hosts.addresses(family), version, encap,
                 tid=100 + 2 * number, port=2000 + number)
@@ -57,7 +65,8 @@ def tunnel(hosts: Hosts, rnd: random.Random, number: int) -> None:
     for n in range(rnd.randint(1, 6)):
         sid = 100 * (number + 1) + n
         socks = [line.session(end, sid) for end in (0, 1)]
-        kind = rnd.choice(("units", "sockets", "bridge", "netlink"))
+        kind = rnd.choice(USES)
+        counts[kind] += 1
         if kind == "units":
             units = [Unit(ns, sock) for ns, sock in zip((hosts.a, hosts.b), socks)]
             for end, (ns, unit) in enumerate(zip((hosts.a, hosts.b), units)):
@@ -82,56 +91,61 @@ def tunnel(hosts: Hosts, rnd: random.Random, number: int) -> None:
         if kind == "netlink":
             endings.append(lambda sid=sid: hosts.a.l2tp.del_session(line.tid, sid))
         endings += [sock.close for sock in socks]
+    counts["frames"] += hosts.b.l2tp.tunnel_stats(line.tid + 1)[Stat.RX_PACKETS]
     rnd.shuffle(endings)
     for end in endings:
         # what another ending took away is no longer there to be taken away
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(OSError):
             end()
 
 
-def churn(seed: int, rounds: int, deadline: float) -> None:
+def churn(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hosts of its own, tunnels on them, and at last the hosts go with what is left."""
-    rnd = random.Random(seed)
+    rnd, deadline = random.Random(seed), time.monotonic() + seconds
+    counts: Counter[str] = Counter()
     for _ in range(rounds):
         hosts = Hosts()
         steady = Steady(hosts)
+        counts["hosts"] += 2
         for number in range(20):
-            tunnel(hosts, rnd, number)
+            tunnel(hosts, rnd, number, counts)
             if time.monotonic() > deadline:
                 break
-        if rnd.random() < 0.5:
-            steady.close()
-            hosts.close()
-        else:
-            hosts.close()
-            steady.close()
+        counts["flood"] += steady.answers()
+        for end in rnd.sample((steady.close, hosts.close), 2):
+            end()
         if time.monotonic() > deadline:
             break
+    return counts
 
 
-def workers(rounds: int, seconds: float) -> list[int]:
+def workers(rounds: int, seconds: float) -> Workers:
     """One process per processor."""
-    pids = []
-    for seed in range(os.cpu_count() or 2):
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                churn(seed, rounds, time.monotonic() + seconds)
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        pids.append(pid)
-    return pids
+    return Workers(os.cpu_count() or 2, lambda seed: churn(seed, rounds, seconds), seconds + 120)
 
 
-def join(pids: list[int]) -> None:
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * len(pids)
+def dial_xl2tpd(folder: Path) -> None:
+    """A call, ended by either side, by a killed daemon, or with everything."""
+    hosts = Hosts()
+    dialup = Dialup(hosts, folder)
+    try:
+        dialup.dial(timeout=60)
+        dialup.works()
+        ending = random.choice(("caller", "pppd", "xl2tpd", "everything"))
+        if ending == "caller":
+            dialup.lac.order("d far")
+            dialup.lns.no_call(60)
+        elif ending == "pppd":
+            dialup.lns.signal("pppd", signal.SIGTERM)
+            dialup.lac.no_call(60)
+        elif ending == "xl2tpd":
+            dialup.lns.signal("xl2tpd", signal.SIGKILL)
+    finally:
+        dialup.close()
+        hosts.close()
 
 
-def dial(folder: Path) -> None:
+def dial_pppd(folder: Path) -> None:
     """Two pppd on one session, ended by a signal, a closed tunnel or the end of a host."""
     hosts = Hosts()
     a, b = Host(hosts.a, folder), Host(hosts.b, folder)
@@ -149,29 +163,39 @@ def dial(folder: Path) -> None:
         hosts.close()
 
 
+DIALS = (dial_pppd, dial_xl2tpd)
+
+
 @pytest.mark.timeout(SECONDS + 600)
 def test_sessions_come_and_go(tmp_path: Path) -> None:
     """Every processor makes and ends sessions; daemons dial beside them."""
-    join(workers(1, 60))
-    dial(tmp_path)
+    settle()
+    references = system.loaded()
+    workers(1, 60).join()  # fills caches
+    for dial in DIALS:
+        dial(tmp_path)
     before = memory.objects()
-    pids = workers(1 << 30, SECONDS)
+    running = workers(1 << 30, SECONDS)
     deadline = time.monotonic() + SECONDS
     dials = 0
     try:
-        while time.monotonic() < deadline - 30:
+        while dials < len(DIALS) or time.monotonic() < deadline - 30:
+            DIALS[dials % len(DIALS)](tmp_path)
             dials += 1
-            dial(tmp_path)
     finally:
-        join(pids)
-    print(f"{dials} calls by pppd")
-    eventually(lambda: not kept(before), 60, what="return of all memory", interval=1)
+        total = running.join()
+    print(f"\nsoak: {dials} calls by daemons;",
+          ", ".join(f"{count} {name}" for name, count in sorted(total.items())))
+
+    def kept() -> dict[str, int]:
+        return {name: count for name, count in memory.growth(before, memory.objects()).items()
+                if count > 60}
+
+    eventually(lambda: not kept(), 60, what="return of all memory", interval=1)
+    eventually(lambda: system.loaded() == references, 30, what="return of all references")
     assert not memory.network_devices_waiting()
-
-
-def kept(before: dict[str, int]) -> dict[str, int]:
-    return {name: count for name, count in memory.growth(before, memory.objects()).items()
-            if count > 60}
+    for what in (*USES, "tunnels", "frames", "flood"):
+        assert total[what] > 0, total
 
 
 @pytest.mark.timeout(1200)
