@@ -7,14 +7,11 @@ it is named.
 
 import contextlib
 import errno
-import faulthandler
-import json
 import os
 import random
 import signal
 import socket
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 
@@ -26,6 +23,7 @@ from lib.managed import KINDS, Kind
 from lib.netns import NetNS, settle
 from lib.uapi import Attr, Cmd, Encap, Stat
 from lib.wait import at_once, eventually
+from lib.workers import Workers
 
 SECONDS = int(os.environ.get("L2TP_SOAK", "20"))
 WORKERS = 2
@@ -201,37 +199,18 @@ class Worker:
                         sock.sendto(bytes(60), (name, 0))
 
 
-def work(seconds: float) -> Counter:
+def work(seconds: float) -> Counter[str]:
     """Let all workers work; the sum of what they count."""
-    pipes = []
-    for number in range(WORKERS):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status, worker = 1, None
-            # says where it hangs, should it
-            faulthandler.dump_traceback_later(seconds + 120, exit=True)
-            try:
-                os.close(reader)
-                worker = Worker(number)
-                worker.run(seconds)
-                os.write(writer, json.dumps(worker.counts).encode())
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                if worker and status:
-                    worker.traffic.close()
-                os._exit(status)
-        os.close(writer)
-        pipes.append((pid, reader))
-    total: Counter[str] = Counter()
-    for pid, reader in pipes:
-        _, status = os.waitpid(pid, 0)
-        assert status == 0, "a worker failed"
-        with os.fdopen(reader, "rb") as pipe:
-            total.update(json.loads(pipe.read(1 << 12)))
-    return total
+    def one(number: int) -> Counter[str]:
+        worker = Worker(number)
+        try:
+            worker.run(seconds)
+        except BaseException:
+            worker.traffic.close()
+            raise
+        return worker.counts
+
+    return Workers(WORKERS, one, seconds + 120).join()
 
 
 def test_soak() -> None:
