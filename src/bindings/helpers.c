@@ -24,6 +24,7 @@
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
 #include <linux/rtnetlink.h>
+#include <linux/security.h>
 #include <linux/seq_file_net.h>
 #include <linux/skbuff.h>
 #include <linux/sockptr.h>

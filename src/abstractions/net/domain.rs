@@ -60,6 +60,7 @@ pub(super) struct Functions {
         c_int,
     ) -> c_int,
     pub(super) ioctl: Ioctl,
+    #[cfg(CONFIG_COMPAT)]
     pub(super) compat_ioctl: Option<Ioctl>,
 
     // For a `struct proto`.
@@ -97,6 +98,7 @@ static INET: Functions = Functions {
     release: bindings::inet_release,
     bind: bindings::inet_bind,
     ioctl: bindings::inet_ioctl,
+    #[cfg(CONFIG_COMPAT)]
     compat_ioctl: None,
     setsockopt: bindings::ip_setsockopt,
     getsockopt: bindings::ip_getsockopt,
@@ -116,8 +118,6 @@ static INET6: Functions = Functions {
     ioctl: bindings::inet6_ioctl,
     #[cfg(CONFIG_COMPAT)]
     compat_ioctl: Some(bindings::inet6_compat_ioctl),
-    #[cfg(not(CONFIG_COMPAT))]
-    compat_ioctl: None,
     setsockopt: bindings::ipv6_setsockopt,
     getsockopt: bindings::ipv6_getsockopt,
     register: bindings::inet6_register_protosw,

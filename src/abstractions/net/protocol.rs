@@ -238,13 +238,8 @@ unsafe extern "C" fn error4<H: Handler>(skb: *mut bindings::sk_buff, info: u32) 
         }
         (bindings::ICMP_DEST_UNREACH, 0..=bindings::NR_ICMP_UNREACH) => {
             // SAFETY: The table has an entry for each code up to this one.
-            let entry = unsafe {
-                (&raw const bindings::icmp_err_convert)
-                    .cast::<bindings::icmp_err>()
-                    .add(code.into())
-            };
-            // SAFETY: As above; it does not change.
-            (u32::try_from(unsafe { (*entry).errno }).ok(), Advice::None)
+            let errno = unsafe { bindings::icmp_err_convert(code.into()) };
+            (u32::try_from(errno).ok(), Advice::None)
         }
         (bindings::ICMP_PARAMETERPROB, _) => (Some(bindings::EPROTO), Advice::None),
         (bindings::ICMP_SOURCE_QUENCH, _) => return 0,

@@ -15,6 +15,12 @@ const struct icmphdr *HELPER(icmp_hdr)(const struct sk_buff *skb)
 	return icmp_hdr(skb);
 }
 
+/* User-mode Linux gives the field another name. */
+int HELPER(icmp_err_convert)(unsigned int code)
+{
+	return icmp_err_convert[code].errno;
+}
+
 int HELPER(inet_iif)(const struct sk_buff *skb)
 {
 	return inet_iif(skb);

@@ -101,6 +101,11 @@ struct in6_addr *HELPER(fl6_update_dst)(struct flowi6 *fl6, const struct ipv6_tx
 }
 #endif
 
+void HELPER(security_sk_classify_flow)(const struct sock *sk, struct flowi_common *flic)
+{
+	security_sk_classify_flow(sk, flic);
+}
+
 bool HELPER(inet_recverr)(const struct sock *sk)
 {
 	return inet_test_bit(RECVERR, sk);
