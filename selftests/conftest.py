@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "only(impl, why): the test says something about one implementation only")
     config.addinivalue_line(
         "markers", "unloads: the test unloads and reloads the module; such tests run last")
+    config.addinivalue_line(
+        "markers", "needs(feature): left out, and named at the end, on a kernel without it")
     if os.geteuid() != 0:
         raise pytest.UsageError("the suite needs root inside a disposable guest")
     try:
@@ -31,15 +34,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not about this implementation; run module-unloading tests last."""
+    """Leave out what is not about this implementation, or that this kernel cannot do; run
+    module-unloading tests last."""
     chosen, others = [], []
     for item in items:
         mark = item.get_closest_marker("only")
-        (chosen if mark is None or mark.args[0] == system.impl() else others).append(item)
+        lacking = [need.args[0] for need in item.iter_markers("needs")
+                   if not system.has(need.args[0])]
+        _left_out.extend((feature, item.nodeid) for feature in lacking)
+        wanted = mark is None or mark.args[0] == system.impl()
+        (chosen if wanted and not lacking else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
     chosen.sort(key=lambda item: item.get_closest_marker("unloads") is not None)
     items[:] = chosen
+
+
+#: What the kernel lacks, and the test that needs it.
+_left_out: list[tuple[str, str]] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for feature, test in _left_out:
+        terminalreporter.write_line(f"left out, as this kernel has no {feature}: {test}")
 
 
 def pytest_report_header() -> str:

@@ -412,6 +412,7 @@ def test_hosts_talk(hosts: Hosts, stack: ExitStack, seq: int) -> None:
         assert stats.tx_errors == 0 and min(stats.tx_packets, stats.rx_packets) > 20
 
 
+@pytest.mark.needs("kprobes")
 @pytest.mark.parametrize("family", [4, 6])
 def test_no_head_expansion(hosts: Hosts, stack: ExitStack, family: int) -> None:
     """7.10.4: the channel asks for the headroom that it needs."""

@@ -15,11 +15,13 @@ from typing import Any
 #: Log lines that fail a test, whatever else it found.
 SPLAT = re.compile(
     r"BUG:|kernel BUG at|WARNING: |Oops|general protection fault|Unable to handle kernel"
-    r"|Call Trace|KASAN|KCSAN|UBSAN|kmemleak|refcount_t:|possible recursive locking"
-    r"|possible circular locking|suspicious RCU usage|sleeping function called"
-    r"|scheduling while atomic|blocked for more than|self-detected stall|detected stalls"
+    r"|Call Trace|KASAN|KCSAN|UBSAN|kmemleak|ODEBUG: Out of memory|refcount_t:"
+    r"|possible recursive locking|possible circular locking|possible irq lock|inconsistent lock state|suspicious RCU usage"
+    r"|sleeping function called|lock held when returning|scheduling while atomic"
+    r"|blocked for more than|self-detected stall|detected stalls"
     r"|soft lockup|hard LOCKUP|unregister_netdevice: waiting|IDR not empty|table not empty"
-    r"|rust_kernel: panicked|panicked at|leaked reference|Kernel panic|list_(add|del) corruption"
+    r"|rust_kernel: panicked|panicked at|ref_tracker:|leaked reference|Kernel panic"
+    r"|list_(add|del) corruption"
     r"|Objects remaining in|Slab cache still has objects|kernel tried to execute")
 
 
@@ -134,6 +136,17 @@ def jiffies_per_second() -> int:
     t1, j1 = reading()
     rate = (j1 - j0) * 1e9 / (t1 - t0)
     return min((100, 250, 300, 1000), key=lambda hz: abs(hz - rate))
+
+
+#: What a kernel may lack, and what is there if it does not.
+FEATURES = {
+    "fault injection": Path("/proc/self/fail-nth"),  # the debug kernel has it
+    "kprobes": Path("/sys/kernel/tracing/kprobe_events"),  # all but User-mode Linux have it
+}
+
+
+def has(feature: str) -> bool:
+    return FEATURES[feature].exists()
 
 
 # --- children
