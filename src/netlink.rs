@@ -274,6 +274,10 @@ fn tunnel_delete(request: &Request<'_>) -> Outcome {
 /// Changes nothing, as there is nothing that could be changed, and says so to everybody.
 fn tunnel_modify(request: &Request<'_>) -> Outcome {
     let (_, tunnel) = find_tunnel(request)?;
+    #[cfg(CONFIG_L2TP_RUST_MISTAKES)]
+    if let Some(mistake) = request.u32(attr::DEBUG) {
+        crate::abstractions::mistakes::make(mistake)?;
+    }
     notify_tunnel(request, cmd::TUNNEL_MODIFY, &tunnel);
     Ok(())
 }

@@ -6,6 +6,8 @@
 //! nothing wrapped that is not used. All of this module's `unsafe` is here and in
 //! [`crate::bindings`].
 
+#[cfg(CONFIG_L2TP_RUST_MISTAKES)]
+pub mod mistakes;
 pub mod net;
 pub mod percpu;
 pub mod rhashtable;

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mistakes on request, to see that the kernel's instruments notice them in this module.
+//!
+//! Only with `CONFIG_L2TP_RUST_MISTAKES`, which tools/build-debug sets.
+
+use super::sync::new_spinlock_bh;
+use core::{
+    hint,
+    mem, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*, //
+};
+
+/// The requests: values that mean nothing else where they are taken.
+const FIRST: u32 = 0xbad0_0000;
+
+/// Makes the mistake that `request` stands for, if it stands for one. Sleeps.
+pub fn make(request: u32) -> Result {
+    match request.wrapping_sub(FIRST) {
+        0 => use_after_free(),
+        1 => leak(),
+        2 => sleep_in_atomic_context(),
+        3 => invert_locks(),
+        _ => Ok(()),
+    }
+}
+
+/// For KASAN.
+#[inline(never)]
+fn use_after_free() -> Result {
+    let memory = KBox::new([1u64; 8], GFP_KERNEL)?;
+    let first = memory.as_ptr();
+    drop(memory);
+    // SAFETY: There is no such argument: that is the mistake.
+    let value = unsafe { first.read_volatile() };
+    pr_info!("read {value} from freed memory\n");
+    Ok(())
+}
+
+/// For kmemleak. Many, as the slab allocator's caches remember the last ones.
+#[inline(never)]
+fn leak() -> Result {
+    for _ in 0..1024 {
+        mem::forget(hint::black_box(KBox::new([2u64; 8], GFP_KERNEL)?));
+    }
+    Ok(())
+}
+
+/// For `DEBUG_ATOMIC_SLEEP`.
+#[inline(never)]
+fn sleep_in_atomic_context() -> Result {
+    let outer = KBox::pin_init(new_spinlock_bh!((), "mistakes::outer"), GFP_KERNEL)?;
+    let inner = KBox::pin_init(new_mutex!((), "mistakes::inner"), GFP_KERNEL)?;
+    let atomic = outer.lock();
+    drop(inner.lock());
+    drop(atomic);
+    Ok(())
+}
+
+/// For lockdep, which is satisfied with having seen both orders, one after the other.
+#[inline(never)]
+fn invert_locks() -> Result {
+    let a = KBox::pin_init(new_mutex!((), "mistakes::a"), GFP_KERNEL)?;
+    let b = KBox::pin_init(new_mutex!((), "mistakes::b"), GFP_KERNEL)?;
+    let first = a.lock();
+    drop(b.lock());
+    drop(first);
+    let first = b.lock();
+    drop(a.lock());
+    drop(first);
+    Ok(())
+}
