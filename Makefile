@@ -65,13 +65,15 @@ coverage:
 fuzz-host:
 	$(tools)/fuzz-host $(ARGS)
 
-.PHONY: setup demo test soak
+.PHONY: setup demo test test-debug soak
 setup:
 	$(tools)/setup
 demo:
 	$(tools)/demo
 test:
 	$(tools)/test $(PARTS)
+test-debug:
+	$(tools)/test debug
 soak: modules
 	$(tools)/test soak
 
@@ -81,7 +83,7 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-test rust-project.json
+	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-test rust-project.json
 
 .PHONY: help
 help:
@@ -93,6 +95,7 @@ help:
 	@echo '  make clean            remove what a build leaves here'
 	@echo '  make demo             see it work, in a virtual machine'
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
+	@echo '  make test-debug       the tests on a kernel with KASAN, lockdep, kmemleak and more'
 	@echo '  make soak             10 minutes of sockets coming and going (L2TP_SOAK=seconds)'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'

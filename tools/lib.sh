@@ -11,6 +11,7 @@ KERNEL_FLAVOUR=${L2TP_KERNEL_FLAVOUR:-amd64}
 IN_SRC=/usr/src/l2tp
 IN_KERNEL=/usr/src/kernel
 IN_CACHE=/usr/src/cache
+IN_DEBUG=/usr/src/debug
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${L2TP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/l2tp}
@@ -28,6 +29,12 @@ kernel_of() {
 }
 KERNEL=$(kernel_of "$KERNEL_FLAVOUR")
 
+# The kernel with instruments; there must be a KERNEL, whose source it is made from.
+debug_kernel() {
+	echo "$CACHE/debug-$({ basename "$KERNEL"
+		cat "$KERNEL/version" "$TOP/tools/setup-debug" "$TOP/tools/debug.config"; } | key_of)"
+}
+
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit "${DIE_STATUS:-1}"; }
 
@@ -40,12 +47,16 @@ elapsed() {
 
 is_ready() { [ -e "$ROOTFS.img" ] && [ -e "$KERNEL/version" ]; }
 need_setup() { is_ready || "$TOP/tools/setup" || exit; }
+need_debug() {
+	need_setup
+	[ -e "$(debug_kernel)/version" ] || "$TOP/tools/setup" --debug || exit
+}
 
 # Copies what kbuild needs to DIR, absolute or in the checkout: another build, that is not to meet
 # the objects of the first one.
 copy_sources() {
-	(cd "$TOP" && find Kbuild Kconfig src -type f -not -name '*.o' -not -name '.*' \
-		-not -name bindings_generated.rs -exec cp -p --parents {} "$1" \;)
+	(cd "$TOP" && mkdir -p "$1" && find Kbuild Kconfig src -type f -not -name '*.o' -not -name '.*' \
+		-not -name bindings_generated.rs -exec cp -pu --parents {} "$1" \;)
 }
 
 # Runs PROGRAM[:NAME] of the root file system on this machine, without chroot,

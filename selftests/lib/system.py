@@ -20,7 +20,7 @@ SPLAT = re.compile(
     r"|sleeping function called|lock held when returning|scheduling while atomic"
     r"|blocked for more than|self-detected stall|detected stalls"
     r"|soft lockup|hard LOCKUP|unregister_netdevice: waiting|IDR not empty|table not empty"
-    r"|rust_kernel: panicked|panicked at|ref_tracker:|leaked reference|Kernel panic"
+    r"|rust_kernel: panicked|panicked at|ref_tracker: .* users|leaked reference|Kernel panic"
     r"|list_(add|del) corruption"
     r"|Objects remaining in|Slab cache still has objects|kernel tried to execute")
 
