@@ -26,7 +26,7 @@ from lib.pair import pattern, tcp_transfer
 from lib.uapi import Attr, Encap, Stat
 from lib.wait import eventually
 
-TUNNELS = int(os.environ.get("L2TP_BROKER_TUNNELS", "256"))
+TUNNELS = int(os.environ.get("L2TP_BROKER_TUNNELS", "256" if system.impl() == "rust" else "64"))
 KINDS = [pytest.param(encap, family, id=f"{encap.name.lower()}{family}")
          for encap in Encap for family in (4, 6)]
 INNER = ("172.16.1.1", "172.16.1.2")
