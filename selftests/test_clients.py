@@ -26,7 +26,7 @@ from lib.pair import pattern, tcp_transfer
 from lib.uapi import Attr, Encap, Stat
 from lib.wait import eventually
 
-TUNNELS = int(os.environ.get("L2TP_BROKER_TUNNELS", "256" if system.impl() == "rust" else "64"))
+TUNNELS = int(os.environ.get("L2TP_BROKER_TUNNELS", "256" if system.impl() == "rust" else "48"))
 KINDS = [pytest.param(encap, family, id=f"{encap.name.lower()}{family}")
          for encap in Encap for family in (4, 6)]
 INNER = ("172.16.1.1", "172.16.1.2")
@@ -504,7 +504,7 @@ def create(ns: NetNS, tid: int, peer_tid: int, **where: Any) -> None:
                          ids=["reuseaddr", "reuseport"])
 def test_broker(hosts: Hosts, option: int) -> None:
     """Hundreds of tunnels on one port, with one session id, while others come and go."""
-    total = TUNNELS if option == socket.SO_REUSEADDR else TUNNELS // 8
+    total = TUNNELS if option == socket.SO_REUSEADDR else min(TUNNELS, 32)
     members = [Member(hosts, number, option) for number in range(1, total + 1)]
     for member in members:
         member.come()
@@ -555,11 +555,11 @@ def come_and_go(labels: Labels, stay: list[Member], move: list[Member], changes:
             member = random.choice(move)
             member.go()
             member.come()
-        eventually(lambda: errors or all(labels.echoed.get(member.name) for member in stay), 30,
+        eventually(lambda: errors or rounds > 1
+                   and all(labels.echoed.get(member.name) for member in stay), 30,
                    what="frames on every tunnel that stayed")
     finally:
         enough.set()
         thread.join()
     if errors:
         raise errors[0]
-    assert rounds > 1
