@@ -310,6 +310,8 @@ impl Namespace {
                 // If another task was faster, this one is dropped.
                 queue.populate(OwnedQueue::new(c"l2tp")?);
             }
+            // The other may have chosen the place but not filled it yet.
+            queue.as_ref().ok_or(ENOMEM)?;
         }
         Ok(())
     }

@@ -146,7 +146,7 @@ impl Sock {
     /// depend on the device, mark and owner of the socket. Any context.
     pub(super) fn learn_mtu(&self, mtu: u32, guard: &rcu::Guard) {
         // SAFETY: Valid by the type invariants.
-        if !unsafe { bindings::ip_sk_accept_pmtu(self.as_ptr()) } {
+        if !unsafe { bindings::sk_accept_pmtu(self.as_ptr()) } {
             return;
         }
         let Ok(route) = self.route(guard) else {

@@ -31,8 +31,12 @@ bool HELPER(xfrm4_policy_check)(struct sock *sk, struct sk_buff *skb)
 	return xfrm4_policy_check(sk, XFRM_POLICY_IN, skb);
 }
 
-bool HELPER(ip_sk_accept_pmtu)(const struct sock *sk)
+bool HELPER(sk_accept_pmtu)(const struct sock *sk)
 {
+#if IS_ENABLED(CONFIG_IPV6)
+	if (sk->sk_family == AF_INET6)
+		return ip6_sk_accept_pmtu(sk);
+#endif
 	return ip_sk_accept_pmtu(sk);
 }
 
