@@ -36,7 +36,9 @@
 //! they can. A shared session id that the tunnel of the socket does not have is looked for in the
 //! tunnels that have the addresses and ports which the datagram came with: those that were connected
 //! when their session was made. If there are several of these, nothing in the message tells them
-//! apart, and any of them is taken; give such sessions ids of their own.
+//! apart, and any of them is taken; give such sessions ids of their own. Few are looked at, so that
+//! no message takes long: whoever makes more of the same kind has sessions that only their own socket
+//! finds.
 //!
 //! # Lifetimes
 //!
@@ -585,7 +587,7 @@ impl Namespace {
     /// Makes a tunnel's socket an ordinary one again.
     fn release_socket(&self, tunnel: &Arc<Tunnel>) {
         // In this order: while it is in the table, nobody else attaches to it.
-        tunnel.sock().clear_encap();
+        tunnel.sock().clear_encap::<Self>();
         self.sockets.remove(&socket_key(tunnel.sock()));
         if let Some(queue) = self.slow_queue.as_ref() {
             tunnel.clone().unhook_later(queue);
@@ -666,10 +668,17 @@ impl Namespace {
     }
 
     fn share(&self, session: &Arc<Session>) -> Outcome {
+        /// At most as many entries have one key.
+        const FLOWS: usize = 16;
+
         // It does without if there is no memory.
         let flow = flow_key(session.tunnel().sock(), session.session_id()).filter(|key| {
-            Entry::new(*key, session.clone(), GFP_KERNEL)
-                .is_ok_and(|entry| self.v3_flows.insert(entry).is_ok())
+            let guard = rcu::read_lock();
+            let full = self.v3_flows.find_rcu(key, &guard).nth(FLOWS - 1).is_some();
+            drop(guard);
+            !full
+                && Entry::new(*key, session.clone(), GFP_KERNEL)
+                    .is_ok_and(|entry| self.v3_flows.insert(entry).is_ok())
         });
         let sharer = Sharer {
             session: session.clone(),

@@ -177,7 +177,7 @@ enum Advice {
 }
 
 /// What becomes of an ICMP message: `route` tells the routing table, for the way that packets of a
-/// socket take, which may depend on its device, mark and owner; `report` queues an error for a socket
+/// socket take, which may depend on its device, mark and owner, and says whether it did; `report` queues an error for a socket
 /// that asked for it, given what the message quotes after the IP header, and says whether it did.
 ///
 /// # Safety
@@ -188,7 +188,7 @@ unsafe fn notify<H: Handler>(
     skb: *mut bindings::sk_buff,
     header_len: usize,
     errno: Option<i32>,
-    mut route: impl FnMut(&Net, &Sock),
+    mut route: impl FnMut(&Net, &Sock) -> bool,
     mut report: impl FnMut(&Sock, i32, *mut u8) -> bool,
 ) {
     // SAFETY: By the safety requirement; the linear part of the packet is initialised.
@@ -204,8 +204,13 @@ unsafe fn notify<H: Handler>(
     if let Some(rest) = payload.strip_prefix(H::PREFIX) {
         payload = rest;
     }
+    let mut told = None;
     H::senders(net, quoted, |sk| {
-        route(net, sk);
+        // Once for all sockets of a kind: a peer may have hundreds.
+        let kind = (sk.bound_device(), sk.mark(), sk.uid().val);
+        if told != Some(kind) && route(net, sk) {
+            told = Some(kind);
+        }
         let Some(errno) = errno else {
             return;
         };
@@ -256,7 +261,7 @@ unsafe extern "C" fn error4<H: Handler>(skb: *mut bindings::sk_buff, info: u32) 
             // CAST: Error numbers are small.
             errno.map(|errno| errno as i32),
             |_, sk| match advice {
-                Advice::None => (),
+                Advice::None => false,
                 Advice::Mtu => sk.learn_mtu(info, &guard),
                 Advice::Redirect => sk.learn_redirect(skb, &guard),
             },
@@ -301,12 +306,13 @@ unsafe extern "C" fn error6<H: Handler>(
             usize::try_from(offset).unwrap_or(usize::MAX),
             (advice != Advice::Redirect).then_some(errno),
             |net, sk| match advice {
-                Advice::None => (),
+                Advice::None => false,
                 Advice::Mtu => sk.learn_mtu(u32::from_be(info), &guard),
                 // Not by way of the socket's route: this one looks who has sent it.
                 Advice::Redirect => {
                     let ingress = bindings::skb_dev_index(skb);
-                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, sk.mark(), sk.uid())
+                    bindings::ip6_redirect(skb, net.as_ptr(), ingress, sk.mark(), sk.uid());
+                    true
                 }
             },
             |sk, errno, payload| {

@@ -143,14 +143,14 @@ impl Sock {
     }
 
     /// Tells the routing table what the MTU of the path is that the socket's packets take, which may
-    /// depend on the device, mark and owner of the socket. Any context.
-    pub(super) fn learn_mtu(&self, mtu: u32, guard: &rcu::Guard) {
+    /// depend on the device, mark and owner of the socket; and says whether it did. Any context.
+    pub(super) fn learn_mtu(&self, mtu: u32, guard: &rcu::Guard) -> bool {
         // SAFETY: Valid by the type invariants.
         if !unsafe { bindings::sk_accept_pmtu(self.as_ptr()) } {
-            return;
+            return false;
         }
         let Ok(route) = self.route(guard) else {
-            return;
+            return false;
         };
         let dst = route.dst.as_ptr();
         // SAFETY: The route is valid for the read section, and its operations are static; they take
@@ -160,17 +160,23 @@ impl Sock {
                 update(dst, self.as_ptr(), ptr::null_mut(), mtu, false);
             }
         }
+        true
     }
 
-    /// Tells the routing table of a better router for the socket's packets, which go over IPv4.
+    /// Tells the routing table of a better router for the socket's packets, which go over IPv4, and says
+    /// whether it did.
     ///
     /// # Safety
     ///
     /// `skb` must be an ICMP message that says so, with its transport header where it begins and its
     /// data at the IP header that it quotes.
-    pub(super) unsafe fn learn_redirect(&self, skb: *mut bindings::sk_buff, guard: &rcu::Guard) {
+    pub(super) unsafe fn learn_redirect(
+        &self,
+        skb: *mut bindings::sk_buff,
+        guard: &rcu::Guard,
+    ) -> bool {
         let Ok(route) = self.route(guard) else {
-            return;
+            return false;
         };
         let dst = route.dst.as_ptr();
         // SAFETY: As for `learn_mtu`; by the safety requirement the message is one.
@@ -179,6 +185,7 @@ impl Sock {
                 redirect(dst, self.as_ptr(), skb);
             }
         }
+        true
     }
 
     /// Bytes that are likely to be added below the transport header.

@@ -13,9 +13,12 @@ use super::{
     }, //
 };
 use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    ffi::c_void,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     sync::{
@@ -161,6 +164,8 @@ unsafe extern "C" fn encap_err_rcv(
     }
 }
 
+type EncapRcv = unsafe extern "C" fn(*mut bindings::sock, *mut bindings::sk_buff) -> i32;
+type EncapDestroy = unsafe extern "C" fn(*mut bindings::sock);
 type ErrRcv = unsafe extern "C" fn(
     *mut bindings::sock,
     *mut bindings::sk_buff,
@@ -220,28 +225,41 @@ impl SockGuard<'_> {
             (&raw mut (*up).encap_err_lookup).write_volatile(Some(of_nobody));
             rcu::synchronize_rcu();
             (&raw mut (*up).encap_err_rcv).write_volatile(None);
+            // Nor may anybody be let in again who still sees the hook.
+            rcu::synchronize_rcu();
             (&raw mut (*up).encap_err_lookup).write_volatile(None);
         }
     }
 }
 
 impl Sock {
-    /// Makes this UDP socket an ordinary one again. Datagrams that are in flight may still go to
-    /// the tunnel until a grace period has passed; then call [`SockGuard::clear_encap_errors`].
+    /// Makes this UDP socket, which was a tunnel endpoint for `T`, an ordinary one again. Datagrams
+    /// that are in flight may still go to the tunnel until a grace period has passed; then call
+    /// [`SockGuard::clear_encap_errors`].
     ///
-    /// Takes no lock: whoever owns the socket may be stopped while he holds it. The caller must see
-    /// to it that the socket is not made a tunnel endpoint at the same time.
-    pub fn clear_encap(&self) {
+    /// Takes no lock: whoever owns the socket may be stopped while he holds it. He may also have made
+    /// it the endpoint of another kind of tunnel in the meantime, after `setsockopt(UDP_ENCAP, 0)`,
+    /// or be doing so right now; what is not `T`'s is left alone. The caller must see to it that the
+    /// socket is not made an endpoint for `T` at the same time.
+    pub fn clear_encap<T: Encap>(&self) {
         if !self.is_udp() {
             return;
         }
         let up = self.as_ptr().cast::<bindings::udp_sock>();
-        // SAFETY: A UDP socket. UDP reads these fields once each, without a lock; the owner, who may
-        // be changing the type right now, gets one or the other.
+        let destroy: EncapDestroy = encap_destroy::<T>;
+        let receive: EncapRcv = encap_rcv::<T>;
+        // SAFETY: A UDP socket; `Option`s of functions are as large as pointers, null for `None`.
+        // UDP and other kinds of tunnels read and write each of these fields in one go.
         unsafe {
-            (&raw mut (*up).encap_type).write_volatile(0);
-            (&raw mut (*up).encap_rcv).write_volatile(None);
-            (&raw mut (*up).encap_destroy).write_volatile(None);
+            let field = Atomic::from_ptr((&raw mut (*up).encap_destroy).cast::<*const c_void>());
+            let _ = field.cmpxchg(destroy as *const c_void, ptr::null(), Relaxed);
+            let field = Atomic::from_ptr((&raw mut (*up).encap_rcv).cast::<*const c_void>());
+            let _ = field.cmpxchg(receive as *const c_void, ptr::null(), Relaxed);
+            // Without hooks the type says nothing to UDP. So it goes last: before that, nobody takes
+            // the socket for free.
+            // CAST: The same bits.
+            let field = Atomic::from_ptr((&raw mut (*up).encap_type).cast::<i8>());
+            let _ = field.cmpxchg(T::TYPE as i8, 0, Release);
         }
     }
 }
