@@ -26,10 +26,11 @@
 //! a session in each of their UDP tunnels. So an id may be shared by UDP tunnels, and then the socket
 //! that received the datagram tells which tunnel it belongs to.
 //!
-//! Otherwise neither the socket nor the addresses are looked at: a peer behind a NAT may come from
-//! another port than yesterday, and then meets another of our sockets. But a session of a UDP tunnel
-//! takes no IP packets, nor the other way round: a firewall that lets one of them in says nothing
-//! about the other.
+//! Otherwise the socket is not looked at, nor are the ports: a peer behind a NAT may come from another
+//! port than yesterday, and then meets another of our sockets. But the addresses must be those that
+//! the tunnel's socket is connected to, unless `net.l2tp.check_peer` is 0; if the datagram came to
+//! that very socket, UDP has seen to it. And a session of a UDP tunnel takes no IP packets, nor the
+//! other way round: a firewall that lets one of them in says nothing about the other.
 //!
 //! Sockets may have addresses and ports in common, all of them. UDP then picks one, for control and
 //! data of all their tunnels alike; so what finds the session is the ids in the message, as far as
@@ -81,6 +82,7 @@ use crate::{
                 FileSocket,
                 KernelSocket, //
             },
+            sysctl::Switch,
             udp_tunnel::{
                 Encap,
                 Verdict, //
@@ -199,6 +201,9 @@ pub struct Namespace {
     v3_flows: RcuHashLists<Arc<Session>>,
     #[pin]
     names: RcuHashTable<[u8; 16], Arc<Session>>,
+    /// Whether messages are refused that come from others than the tunnel's peer.
+    #[pin]
+    check_peer: Switch,
     /// Made when it is first needed; most namespaces never do.
     queue: SetOnce<OwnedQueue>,
     /// The same, for what may have to wait for user space.
@@ -223,11 +228,16 @@ impl PerNet for Namespace {
                 v3_shared <- RcuHashTable::new(),
                 v3_flows <- RcuHashLists::new(),
                 names <- RcuHashTable::new(),
+                check_peer <- Switch::new(c"net/l2tp", c"check_peer", true),
                 queue: SetOnce::new(),
                 slow_queue: SetOnce::new(),
             }? Error),
             GFP_KERNEL,
         )
+    }
+
+    fn switch(&self) -> Option<&Switch> {
+        Some(&self.check_peer)
     }
 
     fn pre_exit(this: ArcBorrow<'_, Self>) {
@@ -899,6 +909,12 @@ impl Namespace {
 
     // Receiving.
 
+    /// Whether a message of `tunnel` may come from where it came from.
+    #[inline]
+    fn admits(&self, tunnel: &Tunnel, skb: &Skb) -> bool {
+        tunnel.is_from_peer(skb.ip_header()) || !self.check_peer.is_on()
+    }
+
     /// A data message over IP has come; `skb` begins with its session id. Softirq.
     #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(dead_code))]
     #[inline]
@@ -907,7 +923,7 @@ impl Namespace {
         // A shared id belongs to UDP tunnels only.
         if let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) {
             let tunnel = session.tunnel();
-            if tunnel.encap() != EncapType::Ip {
+            if tunnel.encap() != EncapType::Ip || !self.admits(tunnel, &skb) {
                 tunnel.counters().rx_invalid.count();
                 return;
             }
@@ -944,6 +960,10 @@ impl Namespace {
         if version != tunnel.version().get() || tunnel.encap() != EncapType::Udp {
             tunnel.counters().rx_invalid.count();
             return Verdict::PassUp(skb);
+        }
+        if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb) {
+            tunnel.counters().rx_invalid.count();
+            return Verdict::Consumed;
         }
         match Session::receive(session, skb, v3::OPTIONS_AT_UDP, &guard) {
             Ok(()) => Verdict::Consumed,

@@ -70,7 +70,10 @@ use crate::{
     tunnel::TunnelConfig,
     wire::{
         self,
-        outer::Ipv4Header,
+        outer::{
+            read,
+            Ipv4Header, //
+        },
         IpPeek, //
     }, //
 };
@@ -587,12 +590,6 @@ pub fn kernel_socket6(
     }
 }
 
-/// Reads bytes at a place.
-#[inline]
-pub fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
 /// The address family of no address; taken for the socket's own when sending.
 pub const AF_UNSPEC: u16 = 0;
 
@@ -632,7 +629,7 @@ impl Family for V4 {
 
     #[inline]
     fn addresses(header: &[u8]) -> Option<([u8; 4], [u8; 4])> {
-        Some((read(header, 12)?, read(header, 16)?))
+        Ipv4Header::addresses(header)
     }
 
     #[inline]

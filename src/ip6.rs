@@ -22,7 +22,6 @@ use crate::{
     ip::{
         self,
         is_multicast,
-        read,
         Family,
         L2tpIp,
         Local,
@@ -33,7 +32,11 @@ use crate::{
         AF_UNSPEC,
         CONTROL_PREFIX, //
     },
-    tunnel::TunnelConfig, //
+    tunnel::TunnelConfig,
+    wire::outer::{
+        read,
+        Ipv6Header, //
+    }, //
 };
 use kernel::prelude::*;
 
@@ -117,7 +120,7 @@ impl Family for V6 {
 
     #[inline]
     fn addresses(header: &[u8]) -> Option<([u8; 16], [u8; 16])> {
-        Some((read(header, 8)?, read(header, 24)?))
+        Ipv6Header::addresses(header)
     }
 
     #[inline]

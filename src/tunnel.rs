@@ -17,7 +17,10 @@ use crate::{
     abstractions::{
         net::{
             skbuff::Skb,
-            sock::Sock,
+            sock::{
+                Endpoints,
+                Sock, //
+            },
             socket::{
                 KernelSocket,
                 UdpConfig, //
@@ -37,7 +40,11 @@ use crate::{
             TunnelId,
             Version, //
         },
-        outer::UdpHeader,
+        outer::{
+            Ipv4Header,
+            Ipv6Header,
+            UdpHeader, //
+        },
         DataHeader, //
     }, //
 };
@@ -209,6 +216,27 @@ impl Tunnel {
     #[inline]
     pub fn sock(&self) -> &Sock {
         &self.sock
+    }
+
+    /// Whether a packet with this IP header comes from the peer: its addresses are those that the
+    /// socket is connected to. The peer may be a group, whose members answer from addresses of their
+    /// own; and a socket that is not connected has no peer.
+    pub fn is_from_peer(&self, header: &[u8]) -> bool {
+        if !self.sock.is_connected() {
+            return true;
+        }
+        match self.sock.endpoints() {
+            Endpoints::V4 { saddr, daddr } => {
+                matches!(daddr, [224..=239, ..])
+                    || Ipv4Header::addresses(header)
+                        .is_some_and(|(source, to)| source == daddr && to == saddr)
+            }
+            Endpoints::V6 { saddr, daddr } => {
+                matches!(daddr, [0xff, ..])
+                    || Ipv6Header::addresses(header)
+                        .is_some_and(|(source, to)| source == daddr && to == saddr)
+            }
+        }
     }
 
     /// The counters.

@@ -71,7 +71,8 @@ DIFF("B21", "1.13", "C's device counts received bytes with the L2TP header, sent
      "ours counts the frame both ways, as every other Ethernet device does.")
 DIFF("B24", "1.7.4", "In C, an IP packet that guesses a session id and cookie reaches a session of a "
      "UDP tunnel, and the other way round, so that it gets past a firewall that knows one of them; "
-     "ours refuses it and counts it at the tunnel.")
+     "ours refuses it and counts it at the tunnel; and so a message with other outer addresses than "
+     "those of the tunnel, unless the sysctl net.l2tp.check_peer is 0.")
 DIFF("V2-IP", "2.5.2", "C accepts a tunnel of version 2 over IP, which RFC 2661 does not know and which "
      "can receive nothing; EINVAL tells the caller.")
 DIFF("NO-NAME", "2.5.18", "In C, an empty IFNAME finds, modifies or deletes the first session without "

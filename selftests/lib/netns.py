@@ -149,6 +149,10 @@ class NetNS:
         with self:
             Path("/proc/sys", key).write_text(str(setting))
 
+    def sysctl_of(self, key: str) -> str:
+        with self:
+            return Path("/proc/sys", key).read_text().strip()
+
     def read(self, path: str) -> str:
         """A file below /proc/net of this namespace."""
         with self:

@@ -149,11 +149,13 @@ class Path:
         return self._wrap(self.a, self.b, self.datagram(message), ttl=self.ttl, tos=self.tos,
                           **extra)
 
-    def incoming(self, message: bytes, *, check: int | None = None, **kwargs) -> bytes:
-        """An IP packet from the far end."""
+    def incoming(self, message: bytes, *, check: int | None = None, src: str = "", dst: str = "",
+                 **kwargs) -> bytes:
+        """An IP packet from the far end, or as if from `src`, to `dst`."""
+        src, dst = src or self.b, dst or self.a
         if self.encap == Encap.UDP:
-            message = udp(self.b, self.a, self.dport, self.sport, message, check=check)
-        return self._wrap(self.b, self.a, message, **kwargs)
+            message = udp(src, dst, self.dport, self.sport, message, check=check)
+        return self._wrap(src, dst, message, **kwargs)
 
     def fragments(self, packet: bytes, size: int, ident: int) -> list[bytes]:
         return (fragments4 if self.family == 4 else fragments6)(packet, size, ident)

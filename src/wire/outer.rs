@@ -12,6 +12,12 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
     }
 }
 
+/// Reads bytes at a place.
+#[inline]
+pub fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
 /// An IPv4 header without options. The fragment word is zero: not a fragment, and DF clear, since
 /// tunnel packets may always be fragmented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,16 @@ pub struct Ipv4Header {
 impl Ipv4Header {
     /// Length in bytes.
     pub const LEN: usize = 20;
+
+    /// Source and destination of a received header, whatever its options. [`None`] if it is cut off,
+    /// or of another version.
+    #[inline]
+    pub fn addresses(header: &[u8]) -> Option<([u8; 4], [u8; 4])> {
+        if header.first()? >> 4 != 4 {
+            return None;
+        }
+        Some((read(header, 12)?, read(header, 16)?))
+    }
 
     /// Returns the header with its checksum.
     #[inline]
@@ -112,6 +128,15 @@ pub struct Ipv6Header {
 impl Ipv6Header {
     /// Length in bytes.
     pub const LEN: usize = 40;
+
+    /// Source and destination of a received header. [`None`] if it is cut off, or of another version.
+    #[inline]
+    pub fn addresses(header: &[u8]) -> Option<([u8; 16], [u8; 16])> {
+        if header.first()? >> 4 != 6 {
+            return None;
+        }
+        Some((read(header, 8)?, read(header, 24)?))
+    }
 
     /// Returns the header.
     #[inline]

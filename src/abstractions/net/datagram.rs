@@ -13,8 +13,10 @@ use super::{
         Proto,
         Socket, //
     },
-    protocol::network_header,
-    skbuff::Skb, //
+    skbuff::{
+        network_header,
+        Skb, //
+    }, //
 };
 use crate::bindings;
 use core::{

@@ -24,4 +24,5 @@ pub mod skbuff;
 pub mod sock;
 pub mod sock_table;
 pub mod socket;
+pub mod sysctl;
 pub mod udp_tunnel;

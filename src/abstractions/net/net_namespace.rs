@@ -5,6 +5,7 @@
 //! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
 
+use super::sysctl::Switch;
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
@@ -96,6 +97,12 @@ pub trait PerNet: Sized + Send + Sync + 'static {
     /// Makes the state of a namespace: of each one that exists when the type is registered, and of
     /// each one that comes later. May sleep.
     fn init(net: &Net) -> Result<Arc<Self>>;
+
+    /// The setting of the namespace, which is in `/proc/sys` from when [`PerNet::init`] has returned
+    /// until [`PerNet::exit`] is called. Always the same one.
+    fn switch(&self) -> Option<&Switch> {
+        None
+    }
 
     /// The namespace is about to end, or the type is being unregistered: get rid of everything that
     /// lives in it. May sleep; takes no RTNL. A grace period passes between this and the drop of
@@ -209,6 +216,11 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut bindings::net) -> i32 {
         let state = T::init(unsafe { Net::from_raw(net) })?;
         // SAFETY: `net` is valid, and `id` was set before the first call.
         let slot = unsafe { State::<T>::of(net, *T::slot().id.get()) }.ok_or(ENOMEM)?;
+        if let Some(switch) = state.switch() {
+            // SAFETY: Once, here. The state does not move, and is not dropped before `exit_batch`
+            // has hidden the switch.
+            unsafe { switch.show(net) }?;
+        }
         slot.live.store(Arc::into_raw(state), Release);
         Ok(0)
     })
@@ -242,7 +254,11 @@ unsafe extern "C" fn exit_batch<T: PerNet>(list: *mut bindings::list_head) {
         if !state.is_null() {
             // SAFETY: `init` has put it into the slot by `Arc::into_raw`; it was taken out above,
             // and who has found it there is done.
-            T::exit(unsafe { Arc::from_raw(state) });
+            let state = unsafe { Arc::from_raw(state) };
+            if let Some(switch) = state.switch() {
+                switch.hide();
+            }
+            T::exit(state);
         }
     }
 }

@@ -73,14 +73,6 @@ impl Packet {
         self.skb.pull(n)
     }
 
-    /// The IP header, and what follows it in the same piece of memory. At least the 20 or 40 bytes
-    /// without options or extension headers.
-    #[inline]
-    pub fn ip_header(&self) -> &[u8] {
-        // SAFETY: The packet is ours, and valid for the life of the slice.
-        unsafe { network_header(self.skb.as_ptr()) }
-    }
-
     /// The device that the packet came in by. For a port of a VRF, that is the VRF.
     #[inline]
     pub fn ingress(&self) -> u32 {
@@ -116,34 +108,6 @@ impl Deref for Packet {
     #[inline]
     fn deref(&self) -> &Skb {
         &self.skb
-    }
-}
-
-/// What lies in a row from the network header of a packet on.
-///
-/// # Safety
-///
-/// `skb` must be a valid packet whose head nobody writes to during `'a`.
-#[inline]
-pub(super) unsafe fn network_header<'a>(skb: *const bindings::sk_buff) -> &'a [u8] {
-    // SAFETY: The packet is valid; the offset is relative to `head`, as that of the end of the
-    // linear part is computed here. Whoever has set a network header has done so within that part,
-    // which is initialised; if not, the slice is empty.
-    unsafe {
-        let head = (*skb).head;
-        let headers = &raw const (*skb).__bindgen_anon_4;
-        let start = usize::from((*headers).__bindgen_anon_1.as_ref().network_header);
-        // CAST: 32 bits fit.
-        let linear = (*skb).len.wrapping_sub((*skb).data_len) as usize;
-        let end = (*skb)
-            .data
-            .addr()
-            .wrapping_sub(head.addr())
-            .wrapping_add(linear);
-        match end.checked_sub(start) {
-            Some(len) => slice::from_raw_parts(head.add(start), len),
-            None => &[],
-        }
     }
 }
 

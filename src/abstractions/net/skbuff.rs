@@ -111,6 +111,14 @@ impl Skb {
         unsafe { slice::from_raw_parts((*self.as_ptr()).data, self.head_len()) }
     }
 
+    /// The IP header of a received packet, and what follows it in the same piece of memory. Empty if
+    /// nobody has found one.
+    #[inline]
+    pub fn ip_header(&self) -> &[u8] {
+        // SAFETY: The packet is ours, and valid for the life of the slice.
+        unsafe { network_header(self.as_ptr()) }
+    }
+
     /// Makes the first `n` bytes lie in a row and returns what does, at least `n` bytes. [`None`]
     /// if the packet is shorter, or there is no memory.
     #[inline]
@@ -419,5 +427,33 @@ unsafe fn slot<T>(skb: *mut bindings::sk_buff) -> *mut T {
 impl<T: Copy> Drop for SkbList<T> {
     fn drop(&mut self) {
         while self.pop_front().is_some() {}
+    }
+}
+
+/// What lies in a row from the network header of a packet on.
+///
+/// # Safety
+///
+/// `skb` must be a valid packet whose head nobody writes to during `'a`.
+#[inline]
+pub(super) unsafe fn network_header<'a>(skb: *const bindings::sk_buff) -> &'a [u8] {
+    // SAFETY: The packet is valid; the offset is relative to `head`, as that of the end of the
+    // linear part is computed here. Whoever has set a network header has done so within that part,
+    // which is initialised; if not, the slice is empty.
+    unsafe {
+        let head = (*skb).head;
+        let headers = &raw const (*skb).__bindgen_anon_4;
+        let start = usize::from((*headers).__bindgen_anon_1.as_ref().network_header);
+        // CAST: 32 bits fit.
+        let linear = (*skb).len.wrapping_sub((*skb).data_len) as usize;
+        let end = (*skb)
+            .data
+            .addr()
+            .wrapping_sub(head.addr())
+            .wrapping_add(linear);
+        match end.checked_sub(start) {
+            Some(len) => slice::from_raw_parts(head.add(start), len),
+            None => &[],
+        }
     }
 }

@@ -543,6 +543,28 @@ proptest! {
 // ---- outer headers; the packets were captured from a Linux kernel on its loopback ----
 
 #[test]
+fn outer_addresses() {
+    let v4: Vec<u8> = [0x46].into_iter().chain(1..24).collect();
+    let v6: Vec<u8> = [0x60].into_iter().chain(1..40).collect();
+    assert_eq!(
+        Ipv4Header::addresses(&v4),
+        Some(([12, 13, 14, 15], [16, 17, 18, 19]))
+    );
+    let addresses = Ipv6Header::addresses(&v6).unwrap();
+    assert_eq!(addresses.0.as_slice(), &v6[8..24]);
+    assert_eq!(addresses.1.as_slice(), &v6[24..40]);
+    // Cut off anywhere, or of the other version.
+    for len in 0..20 {
+        assert_eq!(Ipv4Header::addresses(&v4[..len]), None);
+    }
+    for len in 0..40 {
+        assert_eq!(Ipv6Header::addresses(&v6[..len]), None);
+    }
+    assert_eq!(Ipv4Header::addresses(&v6), None);
+    assert_eq!(Ipv6Header::addresses(&[&[0x40], &v6[1..]].concat()), None);
+}
+
+#[test]
 fn ipv4_header() {
     let header = Ipv4Header {
         tos: 0xb8,
