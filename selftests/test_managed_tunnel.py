@@ -421,6 +421,22 @@ def test_encapsulation_switched_off(ends: Ends, kind: str) -> None:
     eventually(lambda: ends.wire.a.index(tunnel.session.ifname) is None)
 
 
+@pytest.mark.parametrize("kind", OVER_UDP)
+def test_other_encapsulation(ends: Ends, kind: str) -> None:
+    """3.3.1: what the owner has made of the socket in the meantime outlives the tunnel."""
+    tunnel = ends.tunnel(kind)
+    managed.set_udp_encap(tunnel.sock, 0)
+    managed.set_udp_encap(tunnel.sock, uapi.UDP_ENCAP_ESPINUDP)
+    ends.wire.l2tp.del_tunnel(tunnel.tid)
+    eventually(lambda: not ends.wire.l2tp.has_tunnel(tunnel.tid))
+    eventually(lambda: ends.wire.a.index(tunnel.session.ifname) is None)
+    left = expect("OTHER-ENCAP", c=0, rust=uapi.UDP_ENCAP_ESPINUDP)
+    eventually(lambda: managed.udp_encap(tunnel.sock) == left)
+    ends.wire.inject(tunnel.path.incoming(b"\0\0\0\1" + bytes(60)))
+    assert ends.wire.delivered() == []
+    assert len(queued(tunnel.sock)) == expect("OTHER-ENCAP", c=1, rust=0)
+
+
 # --- 3.7: ICMP errors
 
 def icmp(path: Path, kind: int, code: int, original: bytes, info: int = 0) -> bytes:
