@@ -215,6 +215,7 @@ def test_tunnel_delete(faults: Faults, ns: NetNS, kind: str) -> None:
 @pytest.mark.parametrize("cmd", [Cmd.TUNNEL_MODIFY, Cmd.TUNNEL_GET, Cmd.SESSION_MODIFY,
                                  Cmd.SESSION_GET, Cmd.NOOP])
 def test_look_and_modify(faults: Faults, ns: NetNS, cmd: Cmd) -> None:
+    """B16: what cannot be answered says why."""
     l2tp = ns.l2tp
     l2tp.tunnel()
     l2tp.session(cookie=b"12345678", peer_cookie=b"1234", recv_timeout=100)

@@ -197,7 +197,7 @@ SIDS = range(1, 7)
 @pytest.mark.parametrize("encap,family", KINDS,
                          ids=[f"{encap.name.lower()}{family}" for encap, family in KINDS])
 def test_concurrent_deletion(ns: NetNS, encap: int, family: int) -> None:
-    """Sessions by id and by name, links, tunnel, dumps and new sessions, all at once."""
+    """B22. Sessions by id and by name, links, tunnel, dumps and new sessions, all at once."""
     local, peer = {4: ("127.0.0.1", "127.0.0.2"), 6: ("fd00::1", "fd00::2")}[family]
     tid = u32(Attr.CONN_ID, 1)
     clients = [ns.client() for _ in range(5)]

@@ -185,7 +185,7 @@ def test_lookup_misses_give_enodev(tunnels: L2tp, cmd: Cmd) -> None:
 
 @LOOKUPS
 def test_empty_name_is_no_name(tunnels: L2tp, cmd: Cmd) -> None:
-    """2.5.18: C takes it for the name of a session that has none."""
+    """B15, 2.5.18: C takes it for the name of a session that has none."""
     made = tunnels.try_session(1, 50, pw_type=PwType.PPP).errno == 0
     reply = tunnels.ask(cmd, string(Attr.IFNAME, ""))
     assert reply.errno == expect("NO-NAME", c=0, rust=errno.ENODEV)
@@ -211,7 +211,7 @@ def test_ifname_decides_alone(tunnels: L2tp, cmd: Cmd, ids: tuple[int, ...]) -> 
 
 
 def test_lookup_uses_the_name_given_at_creation(ns: NetNS) -> None:
-    """2.5.18, 5.5: renaming the device changes nothing here."""
+    """B15, 2.5.18, 5.5: renaming the device changes nothing here."""
     ns.l2tp.tunnel()
     ns.l2tp.session(ifname="before")
     ns.rename("before", "after")
@@ -257,7 +257,7 @@ def test_namesakes(ns: NetNS, order: tuple[int, ...]) -> None:
 @LOOKUPS
 @pytest.mark.parametrize("owner,other", [(1, 2), (1, 3), (3, 1), (1, 4), (3, 6)])
 def test_lookup_through_another_tunnel(tunnels: L2tp, cmd: Cmd, owner: int, other: int) -> None:
-    """2.5.19. Through a v2 tunnel a v3 session was never found."""
+    """B2, 2.5.19. Through a v2 tunnel a v3 session was never found."""
     tunnels.session(owner, 10)
     reply = tunnels.ask(cmd, u32(Attr.CONN_ID, other), u32(Attr.SESSION_ID, 10))
     found_by_c = other != 4

@@ -80,6 +80,7 @@ def test_unknown_encapsulation(l2tp: L2tp, encap: int) -> None:
 @pytest.mark.parametrize("version", [0, 1, 4, 5, 255])
 @ENCAPS
 def test_unknown_version(l2tp: L2tp, version: int, encap: int) -> None:
+    """B26: C takes any."""
     reply = l2tp.try_tunnel(version=version, encap=encap)
     refused(reply, expect("VERSION", c=0, rust=errno.EINVAL),
             None if reply.errno == 0 else "PROTO_VERSION")
@@ -303,7 +304,7 @@ def test_failed_creation_leaves_nothing(ns: NetNS, family: int) -> None:
 @pytest.mark.parametrize("version,encap", [(2, UDP), (2, IP), (3, UDP), (3, IP)])
 @FAMILIES
 def test_version_and_encapsulation(l2tp: L2tp, version: int, encap: int, family: int) -> None:
-    """2.5.2, 2.5.3: C accepts all four."""
+    """B26, 2.5.2, 2.5.3: C accepts all four."""
     reply = l2tp.try_tunnel(version=version, encap=encap, local=LOCAL[family], peer=PEER[family])
     if (version, encap) == (2, IP) and expect("V2-IP", c=False, rust=True):
         refused(reply, errno.EINVAL, "ENCAP_TYPE")
@@ -359,6 +360,7 @@ def test_kernel_socket_is_visible(ns: NetNS, family: int) -> None:
                                          ((u8(Attr.UDP_CSUM, 255),), 1)],
                          ids=["absent", "1", "0", "255"])
 def test_udp_csum_counts_by_presence(l2tp: L2tp, extra: tuple[bytes, ...], shown: int) -> None:
+    """B12: the value does not matter, K."""
     l2tp.tunnel(extra=extra)
     assert l2tp.get_tunnel()[Attr.UDP_CSUM] == shown
 

@@ -236,7 +236,7 @@ def test_refused_connect_leaves_nothing(ppp: Ppp) -> None:
 
 
 def test_unprivileged(ppp: Ppp) -> None:
-    """PPP-CAP: what netlink asks a capability for."""
+    """B23, PPP-CAP: what netlink asks a capability for."""
     ppp.tunnel()
     ppp.ns.l2tp.session(1, 11, 21, pw_type=PwType.PPP)
     udp = ppp.udp(7000)
@@ -339,7 +339,7 @@ def test_one_management_socket_for_a_v2_tunnel(ppp: Ppp) -> None:
 
 
 def test_management_sockets_of_v3_tunnels(ppp: Ppp) -> None:
-    """PPP-MGMT: each tunnel has one, over IP as well."""
+    """B2, PPP-MGMT: each tunnel has one, over IP as well."""
     l2tp = ppp.ns.l2tp
     ppp.tunnel(1, 2, 3, 5000)
     l2tp.tunnel(3, 4, sport=5002)
@@ -903,7 +903,7 @@ def test_proc_over_ipv6(ppp: Ppp) -> None:
 
 
 def test_proc_of_many(ns: NetNS) -> None:
-    """Every record once, read in pieces of any size while sessions come and go."""
+    """B28. Every record once, read in pieces of any size while sessions come and go."""
     PppSocket(ns).close()
     l2tp = ns.l2tp
     for tid in (1, 2, 3):

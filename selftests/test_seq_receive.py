@@ -203,7 +203,7 @@ def test_first_frame_sets_the_number(peer: Peer, first: int) -> None:
 @pytest.mark.parametrize("timeout", [0, LONG])
 @pytest.mark.parametrize("first", [WINDOW, WINDOW + 1, TOP])
 def test_first_frame_of_an_old_peer(wire: Wire, first: int, timeout: int) -> None:
-    """4.2.2: our session is new, the peer's is not."""
+    """B10, 4.2.2: our session is new, the peer's is not."""
     peer = Peer(wire, "udp", recv_timeout=timeout or None)
     sent = [first, (first + 1) & TOP, (first + 2) & TOP]
     if expect("SEQ-FIRST", c=False, rust=True):
@@ -312,7 +312,7 @@ def test_expiry(wire: Wire) -> None:
 @pytest.mark.only("rust", "SEQ-TIMER: C waits for further traffic")
 @pytest.mark.parametrize("tunnel", TUNNELS)
 def test_expiry_of_several(wire: Wire, tunnel: str) -> None:
-    """All leave the queue without further traffic, in order."""
+    """B7. All leave the queue without further traffic, in order."""
     peer = Peer(wire, tunnel, lns_mode=1, recv_timeout=200)
     before = wire.counters()
     assert peer.send(0, 4, 2, None) == [0]
@@ -376,6 +376,7 @@ def test_nobody_waits_longer_for_a_frame_put_before_him(wire: Wire) -> None:
 
 
 def test_twin_of_a_waiting_frame(wire: Wire) -> None:
+    """B7: in C those behind it wait for ever."""
     peer = Peer(wire, "udp", lns_mode=1, recv_timeout=LONG)
     receives(peer, [0, 2, 2, 1, 3], expect("SEQ-TWIN", c=[0, 1, 2], rust=[0, 1, 2, 3]),
              peer.dropped(errors=expect("SEQ-TWIN", c=0, rust=1), oos=1))
@@ -393,6 +394,7 @@ def test_reordering_across_the_wrap(wire: Wire) -> None:
 @pytest.mark.parametrize("sent,oos", [([TOP, 0, TOP - 1], 1), ([0, TOP, TOP - 1], 2),
                                       ([2, 1, 0, TOP, TOP - 1], 4)])
 def test_every_order_across_the_wrap(wire: Wire, sent: list, oos: int) -> None:
+    """B7: C loses all of them."""
     peer = Peer(wire, "udp", lns_mode=1)
     go_to_the_top(peer)
     peer.set(Attr.RECV_TIMEOUT, LONG)

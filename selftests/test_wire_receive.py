@@ -668,7 +668,7 @@ def test_v2_tunnel_without_sessions(ends: Ends, wire: Wire, family: int) -> None
 @pytest.mark.parametrize("payload", [b"", b"\x2d", b"\xc0\x21\5\7\0\4", b"\xc0\x21\5\7\0\4\0"])
 @pytest.mark.parametrize("flags", [0x0002, 0x4002])
 def test_short_v2_message(ends: Ends, wire: Wire, payload: bytes, flags: int) -> None:
-    """1.7.1: a PPP frame of a few bytes, as a peer sends that compresses headers."""
+    """B10, 1.7.1: a PPP frame of a few bytes, as a peer sends that compresses headers."""
     tid, path = ends.fresh(4)
     sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
     wire.l2tp.tunnel(tid, tid, version=2, fd=sock.fileno())
@@ -686,7 +686,7 @@ def test_short_v2_message(ends: Ends, wire: Wire, payload: bytes, flags: int) ->
 # --- unmanaged tunnels
 
 def test_kernel_socket_collects_nothing(ends: Ends, wire: Wire) -> None:
-    """UNREAD: nobody reads a kernel socket, so what would be passed up to it must not stay."""
+    """B14, UNREAD: nobody reads a kernel socket, so what would be passed up to it must not stay."""
     tid, path = ends.fresh(4)
     wire.l2tp.tunnel(tid, tid, local=path.a, peer=path.b, sport=path.sport, dport=path.dport)
     session = Session(tid, 0x8000, path, "kernel").create(wire)
