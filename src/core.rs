@@ -53,9 +53,10 @@
 //! RTNL, or waits for it, is left to the namespace's workqueue: devices are unregistered, then a
 //! socket of our own is closed.
 //!
-//! A namespace flushes its workqueues before it exits: there is another one for what waits for the
-//! owner of a socket, which nobody else does. The tables are dropped by a task that may
-//! sleep, as only such tasks hold references to a [`Namespace`].
+//! A namespace flushes its workqueue before it exits. What waits for the owner of a socket is left to
+//! another one, of the module's, so that nobody else has to wait for him but who unloads the module;
+//! such a socket keeps its namespace. The tables are dropped by a task that may sleep, as only such
+//! tasks hold references to a [`Namespace`].
 //!
 //! # Locks
 //!
@@ -93,7 +94,10 @@ use crate::{
             RcuHashLists,
             RcuHashTable, //
         },
-        workqueue::OwnedQueue, //
+        workqueue::{
+            ModuleQueue,
+            OwnedQueue, //
+        }, //
     },
     error::{
         Outcome,
@@ -206,11 +210,12 @@ pub struct Namespace {
     check_peer: Switch,
     /// Made when it is first needed; most namespaces never do.
     queue: SetOnce<OwnedQueue>,
-    /// The same, for what may have to wait for user space.
-    slow_queue: SetOnce<OwnedQueue>,
 }
 
 static SLOT: Slot<Namespace> = Slot::new();
+
+/// For what may have to wait for user space.
+pub static SLOW_QUEUE: ModuleQueue = ModuleQueue::new();
 
 impl PerNet for Namespace {
     fn slot() -> &'static Slot<Self> {
@@ -230,7 +235,6 @@ impl PerNet for Namespace {
                 names <- RcuHashTable::new(),
                 check_peer <- Switch::new(c"net/l2tp", c"check_peer", true),
                 queue: SetOnce::new(),
-                slow_queue: SetOnce::new(),
             }? Error),
             GFP_KERNEL,
         )
@@ -316,15 +320,13 @@ impl Namespace {
         }
     }
 
-    fn make_queues(&self) -> Result {
-        for queue in [&self.queue, &self.slow_queue] {
-            if queue.as_ref().is_none() {
-                // If another task was faster, this one is dropped.
-                queue.populate(OwnedQueue::new(c"l2tp")?);
-            }
-            // The other may have chosen the place but not filled it yet.
-            queue.as_ref().ok_or(ENOMEM)?;
+    fn make_queue(&self) -> Result {
+        if self.queue.as_ref().is_none() {
+            // If another task was faster, this one is dropped.
+            self.queue.populate(OwnedQueue::new(c"l2tp")?);
         }
+        // The other may have chosen the place but not filled it yet.
+        self.queue.as_ref().ok_or(ENOMEM)?;
         Ok(())
     }
 
@@ -434,7 +436,7 @@ impl Namespace {
         config: &TunnelConfig,
         socket: &SocketConfig,
     ) -> Outcome<Arc<Tunnel>> {
-        self.make_queues()?;
+        self.make_queue()?;
         self.reserve(config.tunnel_id)?;
         // Held until the tunnel is registered: from then on, closing the socket ends it.
         let mut file = None;
@@ -599,9 +601,7 @@ impl Namespace {
         // In this order: while it is in the table, nobody else attaches to it.
         tunnel.sock().clear_encap::<Self>();
         self.sockets.remove(&socket_key(tunnel.sock()));
-        if let Some(queue) = self.slow_queue.as_ref() {
-            tunnel.clone().unhook_later(queue);
-        }
+        SLOW_QUEUE.with(|queue| tunnel.clone().unhook_later(queue));
     }
 
     /// Lets packets and requests find `session`. May sleep, and be called with RTNL held.
@@ -892,9 +892,6 @@ impl Namespace {
             tunnel::finish_all(gone.iter().flatten().map(|tunnel| &**tunnel));
         }
         self.flush();
-        if let Some(queue) = self.slow_queue.as_ref() {
-            queue.flush();
-        }
     }
 
     /// A socket is being closed. If a tunnel is on it, that ends. May sleep.

@@ -56,9 +56,15 @@ mod uapi;
 #[allow(dead_code)]
 mod wire;
 
-use abstractions::net::{
-    net_namespace,
-    udp_tunnel, //
+use abstractions::{
+    net::{
+        net_namespace,
+        udp_tunnel, //
+    },
+    workqueue::{
+        ModuleQueueGuard,
+        OwnedQueue, //
+    }, //
 };
 
 module! {
@@ -101,6 +107,8 @@ struct L2tp {
     _namespaces: net_namespace::Registration<l2tp_core::Namespace>,
     /// Waits until the last device is gone.
     _ethernet: eth::Registration,
+    /// Waits for the owners of sockets that tunnels were on.
+    _slow_queue: ModuleQueueGuard,
     /// Waits until nobody is closing a UDP socket.
     _encap: udp_tunnel::Drain,
     /// Waits until what was in the tables has been dropped.
@@ -133,6 +141,7 @@ impl L2tp {
     fn register(module: &'static ThisModule) -> Result<Self> {
         let barrier = Barrier;
         let encap = udp_tunnel::Drain;
+        let slow_queue = l2tp_core::SLOW_QUEUE.fill(OwnedQueue::new(c"l2tp_slow")?)?;
         let ethernet = eth::Registration::register(module)?;
         let namespaces = net_namespace::Registration::register(module)?;
         #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(unused_mut))]
@@ -145,6 +154,7 @@ impl L2tp {
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _ethernet: ethernet,
+            _slow_queue: slow_queue,
             _encap: encap,
             _barrier: barrier,
         };

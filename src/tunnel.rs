@@ -67,6 +67,7 @@ use kernel::{
     workqueue::{
         impl_has_work,
         new_work,
+        Queue,
         Work,
         WorkItem, //
     }, //
@@ -350,7 +351,7 @@ impl Tunnel {
 
     /// Has `queue` take from a managed UDP socket what could not be taken at once. That waits for
     /// the socket's owner if he holds its lock.
-    pub fn unhook_later(self: Arc<Self>, queue: &workqueue::OwnedQueue) {
+    pub fn unhook_later(self: Arc<Self>, queue: &Queue) {
         if self.fd >= 0 && self.config.encap == EncapType::Udp {
             // As above.
             let _ = queue.enqueue::<_, UNHOOK>(self);

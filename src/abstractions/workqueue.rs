@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A workqueue of one's own, which can be waited for.
+//! Workqueues of one's own, which can be waited for.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use crate::bindings;
 use core::{
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     alloc::AllocError,
     prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        rcu, //
+    },
     workqueue::Queue, //
 };
 
@@ -68,5 +80,61 @@ impl Drop for OwnedQueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariant; nobody can queue work through this value any more.
         unsafe { bindings::destroy_workqueue(self.wq.as_ptr()) }
+    }
+}
+
+/// A place for the one workqueue of a module, for a `static`.
+///
+/// # Invariants
+///
+/// `wq` is null, or a workqueue that is destroyed a grace period after it was taken out.
+pub struct ModuleQueue {
+    wq: Atomic<*mut bindings::workqueue_struct>,
+}
+
+/// Takes the workqueue out again on drop, and waits until all work that was queued has run. Sleeps.
+pub struct ModuleQueueGuard(&'static ModuleQueue);
+
+impl ModuleQueue {
+    /// Without a workqueue.
+    pub const fn new() -> Self {
+        // INVARIANT: Null.
+        Self {
+            wq: Atomic::new(ptr::null_mut()),
+        }
+    }
+
+    /// Puts a workqueue there. May sleep. `EBUSY` if there is one.
+    pub fn fill(&'static self, queue: OwnedQueue) -> Result<ModuleQueueGuard> {
+        // INVARIANT: The workqueue is owned by this place if there was none; the guard, of which
+        // there is one, takes it out.
+        if self
+            .wq
+            .cmpxchg(ptr::null_mut(), queue.wq.as_ptr(), Release)
+            .is_err()
+        {
+            return Err(EBUSY);
+        }
+        core::mem::forget(queue);
+        Ok(ModuleQueueGuard(self))
+    }
+
+    /// Calls `f` with the workqueue, if there is one. Any context; `f` must not sleep.
+    pub fn with(&self, f: impl FnOnce(&Queue)) {
+        let _guard = rcu::read_lock();
+        let wq = self.wq.load(Acquire);
+        if !wq.is_null() {
+            // SAFETY: By the type invariant the workqueue is there until the read section ends.
+            f(unsafe { Queue::from_raw(wq.cast()) });
+        }
+    }
+}
+
+impl Drop for ModuleQueueGuard {
+    fn drop(&mut self) {
+        let wq = self.0.wq.xchg(ptr::null_mut(), Relaxed);
+        rcu::synchronize_rcu();
+        // INVARIANT: It is this value's now.
+        drop(NonNull::new(wq).map(|wq| OwnedQueue { wq }));
     }
 }
