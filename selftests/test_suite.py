@@ -37,6 +37,20 @@ def test_documented_tests_exist() -> None:
         assert f"def {name}(" in (Path(__file__).parent / f"{file}.py").read_text(), name
 
 
+def test_every_invariant_is_documented() -> None:
+    """Each type of src/abstractions/ that promises something is in safety.rst."""
+    root = Path(__file__).parent.parent
+    page = (root / "Documentation/safety.rst").read_text()
+    types = set()
+    for path in (root / "src/abstractions").rglob("*.rs"):
+        for doc, name in re.findall(r"((?:^ *///.*\n)+)(?: *#\[.*\n)* *pub(?:\(\w+\))? struct (\w+)",
+                                    path.read_text(), re.MULTILINE):
+            if "# Invariants" in doc:
+                types.add(name)
+    assert len(types) > 30
+    assert {name for name in types if f"``{name}``" not in page} == set()
+
+
 def test_every_defect_of_c_has_a_test() -> None:
     """Those that abi.md lists as B1 to B31; it leaves out some of the numbers."""
     defects = set(range(1, 32)) - {3, 11, 18, 25, 29}
