@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0
-"""abi 2.10: the six events, who gets them, and what causes none."""
+"""abi 2.10: the six events, who gets them, and what causes them."""
 
 import socket
 
 import pytest
 
+from lib import pppox
 from lib.attrs import string, u8, u32
+from lib.differences import expect
+from lib.genl import Listener
 from lib.netns import Hosts, NetNS
+from lib.pppox import Address, PppSocket
 from lib.uapi import Attr, Cmd
 from lib.wait import eventually
+
+
+def heard(listener: Listener, count: int) -> list[tuple[Cmd, int, int, int, int]]:
+    """What a listener has got, once that is `count` events: command, who asked, which ids."""
+    got = []
+    while len(got) < count:
+        more = listener.pending(2)
+        assert more, f"{len(got)} events instead of {count}"
+        got += more
+    got += listener.pending()
+    return [(Cmd(m.cmd), m.portid, m.seq, m[Attr.CONN_ID], m.get(Attr.SESSION_ID, 0)) for m in got]
+
+
+def by_kernel(cmd: Cmd, tid: int, sid: int = 0) -> tuple[Cmd, int, int, int, int]:
+    """An event that no request has caused."""
+    return cmd, 0, 0, tid, sid
 
 
 def test_the_six_events(ns: NetNS) -> None:
@@ -61,40 +81,70 @@ def test_failures_and_reads_are_silent(ns: NetNS) -> None:
             (Cmd.SESSION_DELETE, (tid, u32(Attr.SESSION_ID, 9))), (Cmd.SESSION_CREATE, (tid,))):
         l2tp.ask(cmd, *attributes)
     l2tp.try_tunnel(1)
+    assert l2tp.try_session(1, 9, ifname="a/b").errno  # no name of a device
     l2tp.dump(Cmd.TUNNEL_GET)
     l2tp.dump(Cmd.SESSION_GET)
     assert listener.pending() == []
 
 
-def test_implied_deletions_are_silent(ns: NetNS) -> None:
-    """2.10.2: a tunnel delete announces the tunnel, not its sessions."""
+def test_sessions_of_a_deleted_tunnel(ns: NetNS) -> None:
+    """2.10.2: C announces the tunnel, not its sessions; ours these first, as nobody's request."""
     ns.l2tp.tunnel()
-    for sid in (1, 2, 3):
+    for sid in (3, 1, 2):
         ns.l2tp.session(1, sid)
     listener = ns.listener()
     ns.l2tp.del_tunnel()
+    sessions = [by_kernel(Cmd.SESSION_DELETE, 1, sid) for sid in (1, 2, 3)]
+    tunnel = [(Cmd.TUNNEL_DELETE, ns.l2tp.portid, ns.l2tp._seq, 1, 0)]
+    expected = expect("EVENTS", c=tunnel, rust=sessions + tunnel)
+    assert heard(listener, len(expected)) == expected
     eventually(lambda: ns.links() == ["lo"] and not ns.l2tp.has_tunnel(1))
-    assert [m.cmd for m in listener.pending(1)] == [Cmd.TUNNEL_DELETE]
+    assert listener.pending() == []
 
 
-def test_socket_close_is_silent(ns: NetNS) -> None:
+def test_socket_close(ns: NetNS) -> None:
     sock = ns.udp(("127.0.0.1", 5000))
     ns.l2tp.tunnel(fd=sock.fileno())
     ns.l2tp.session()
     listener = ns.listener()
     sock.close()
     eventually(lambda: ns.links() == ["lo"] and not ns.l2tp.has_tunnel(1))
-    assert listener.pending() == []
+    assert heard(listener, expect("EVENTS", c=0, rust=2)) == expect("EVENTS", c=[], rust=[
+        by_kernel(Cmd.SESSION_DELETE, 1, 1), by_kernel(Cmd.TUNNEL_DELETE, 1)])
 
 
 @pytest.mark.only("rust", "LINK-KIND: C refuses to delete the device")
-def test_ip_link_del_is_silent(ns: NetNS) -> None:
-    """Only netlink commands of this family notify."""
+def test_ip_link_del(ns: NetNS, other_ns: NetNS) -> None:
+    """Also of a device that is in another namespace: who hears of it is where the session is."""
     ns.l2tp.tunnel()
     ns.l2tp.session(ifname="dev")
-    listener = ns.listener()
+    ns.l2tp.session(1, 2, ifname="away")
+    ns.run("ip", "link", "set", "away", "netns", other_ns.name)
+    listener, elsewhere = ns.listener(), other_ns.listener()
     assert ns.rtnl.try_delete(ns.link("dev").index) == 0
-    assert not ns.l2tp.has_session(1, 1) and listener.pending() == []
+    assert other_ns.rtnl.try_delete(other_ns.link("away").index) == 0
+    assert heard(listener, 2) == [by_kernel(Cmd.SESSION_DELETE, 1, sid) for sid in (1, 2)]
+    assert not ns.l2tp.has_session(1, 1) and elsewhere.pending() == []
+
+
+def test_ppp_sockets(ns: NetNS) -> None:
+    """7.4.7: what connect, setsockopt and close do to tunnels and sessions, C keeps to itself."""
+    udp = ns.udp(("127.0.0.1", 5000), ("127.0.0.2", 5001))
+    listener = ns.listener()
+    with PppSocket(ns) as management, PppSocket(ns) as session:
+        management.connect(Address(1, 0, 0, 0, udp.fileno()))
+        session.connect(Address(1, 10, 2, 20))
+        session.set(pppox.SO_RECVSEQ, 1)
+        session.set(pppox.SO_DEBUG, 1)
+        assert session.errno_of_connect(Address(1, 11, 2, 21))
+        with PppSocket(ns) as late:
+            assert late.errno_of_connect(Address(1, 10, 2, 20))
+    eventually(lambda: not ns.l2tp.has_session(1, 10))
+    expected = [
+        by_kernel(Cmd.TUNNEL_CREATE, 1), by_kernel(Cmd.TUNNEL_MODIFY, 1),  # now the peer is known
+        by_kernel(Cmd.SESSION_CREATE, 1, 10), by_kernel(Cmd.SESSION_MODIFY, 1, 10),
+        by_kernel(Cmd.SESSION_DELETE, 1, 10)]
+    assert heard(listener, expect("EVENTS", c=0, rust=5)) == expect("EVENTS", c=[], rust=expected)
 
 
 def test_session_events_by_name(ns: NetNS) -> None:
@@ -138,5 +188,5 @@ def test_events_of_a_tunnel_in_use(hosts: Hosts) -> None:
     hosts.a.ping("172.16.0.2", count=3)
     listener = hosts.a.listener()
     hosts.a.l2tp.del_tunnel(1)
-    (event,) = listener.pending(1)
+    event = listener.pending(1)[-1]
     assert min(event.stats[1], event.stats[4]) >= 3  # packets sent and received

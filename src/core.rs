@@ -104,6 +104,11 @@ use crate::{
         Refusal, //
     },
     ip,
+    netlink::{
+        self,
+        Cause,
+        Change, //
+    },
     session::Session,
     tunnel::{
         self,
@@ -750,11 +755,29 @@ impl Namespace {
         }
     }
 
+    // Telling.
+
+    /// Tells listeners that `tunnel` was made, unless it has gone again. May sleep.
+    pub fn announce_tunnel(&self, tunnel: &Tunnel, cause: Cause<'_>) {
+        let registry = self.registry.lock();
+        if registry.sessions(tunnel).is_some() {
+            netlink::tell_tunnel(cause, Change::Created, tunnel);
+        }
+    }
+
+    /// Tells listeners that `session` was made, unless it has gone again. May sleep.
+    pub fn announce_session(&self, session: &Arc<Session>, cause: Cause<'_>) {
+        let registry = self.registry.lock();
+        if registry.has(session) {
+            netlink::tell_session(cause, Change::Created, session);
+        }
+    }
+
     // Deleting.
 
-    /// Deletes a session. When this returns, its id is free. True if it was this call that did it.
-    /// May sleep, and be called with RTNL held.
-    pub fn delete_session(&self, session: &Arc<Session>) -> bool {
+    /// Deletes a session, and says so. When this returns, its id is free. True if it was this call
+    /// that did it. May sleep, and be called with RTNL held.
+    pub fn delete_session(&self, session: &Arc<Session>, cause: Cause<'_>) -> bool {
         let order = session_order(session.tunnel(), session.session_id());
         let mut registry = self.registry.lock();
         let node = registry
@@ -768,6 +791,7 @@ impl Namespace {
         if node.is_none() {
             return false;
         }
+        netlink::tell_session(cause, Change::Deleted, session);
         self.unlink_session(session, &mut registry.namesakes);
         drop(registry);
         drop(node);
@@ -777,10 +801,10 @@ impl Namespace {
         true
     }
 
-    /// Deletes a tunnel with its sessions. When this returns, their ids are free and the socket is an
-    /// ordinary one again. May sleep.
-    pub fn delete_tunnel(&self, tunnel: &Arc<Tunnel>) {
-        if self.unlink_tunnel(tunnel) {
+    /// Deletes a tunnel with its sessions, and says so. When this returns, their ids are free and the
+    /// socket is an ordinary one again. May sleep.
+    pub fn delete_tunnel(&self, tunnel: &Arc<Tunnel>, cause: Cause<'_>) {
+        if self.unlink_tunnel(tunnel, cause) {
             if let Some(queue) = self.queue.as_ref() {
                 tunnel.clone().finish_later(queue);
             }
@@ -788,7 +812,7 @@ impl Namespace {
     }
 
     /// Takes a tunnel and its sessions out of all tables. True if it was this call that did it.
-    fn unlink_tunnel(&self, tunnel: &Arc<Tunnel>) -> bool {
+    fn unlink_tunnel(&self, tunnel: &Arc<Tunnel>, cause: Cause<'_>) -> bool {
         let id = tunnel.tunnel_id();
         let mut registry = self.registry.lock();
         if registry.sessions(tunnel).is_none() {
@@ -800,8 +824,10 @@ impl Namespace {
         self.tunnels.remove(&tunnel_key(id));
         if let Place::Taken(_, sessions) = place {
             for session in sessions.values() {
+                netlink::tell_session(Cause::Other, Change::Deleted, session);
                 self.unlink_session(session, &mut registry.namesakes);
             }
+            netlink::tell_tunnel(cause, Change::Deleted, tunnel);
             tunnel.set_closed();
             tunnel.leave(sessions);
         }
@@ -882,7 +908,7 @@ impl Namespace {
                 let Some(tunnel) = self.next_tunnel(TunnelId::new(0)) else {
                     break;
                 };
-                if self.unlink_tunnel(&tunnel) {
+                if self.unlink_tunnel(&tunnel, Cause::Other) {
                     *place = Some(tunnel);
                 }
             }
@@ -900,7 +926,7 @@ impl Namespace {
         let tunnel = self.sockets.find_rcu(&socket_key(sk), &guard).cloned();
         drop(guard);
         if let Some(tunnel) = tunnel {
-            self.delete_tunnel(&tunnel);
+            self.delete_tunnel(&tunnel, Cause::Other);
         }
     }
 

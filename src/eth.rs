@@ -47,6 +47,7 @@ use crate::{
         Refusal, //
     },
     l2tp_core::Namespace,
+    netlink::Cause,
     pseudowire::Pseudowire,
     session::{
         Session,
@@ -133,7 +134,7 @@ impl Driver for Interface {
     }
 
     fn dellink(&self, _rtnl: &rtnetlink::Guard) {
-        self.namespace.delete_session(&self.session);
+        self.namespace.delete_session(&self.session, Cause::Other);
     }
 }
 
@@ -189,7 +190,7 @@ pub fn create(
     match named {
         Ok(()) => Ok(session),
         Err(e) => {
-            namespace.delete_session(&session);
+            namespace.delete_session(&session, Cause::Unannounced);
             let refusal = Refusal::new(e, c"cannot register the network device");
             Err(if e == EINVAL && ifname.is_some() {
                 refusal.about(attr::IFNAME)

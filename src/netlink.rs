@@ -259,15 +259,15 @@ fn tunnel_create(request: &Request<'_>) -> Outcome {
         peer_tunnel_id: TunnelId::new(peer_tunnel_id),
     };
     let socket = ends.socket(request, encap);
-    let tunnel = namespace(request.net())?.create_tunnel(request.net(), &config, &socket)?;
-    notify_tunnel(request, cmd::TUNNEL_CREATE, &tunnel);
+    let namespace = namespace(request.net())?;
+    let tunnel = namespace.create_tunnel(request.net(), &config, &socket)?;
+    namespace.announce_tunnel(&tunnel, Cause::Request(request));
     Ok(())
 }
 
 fn tunnel_delete(request: &Request<'_>) -> Outcome {
     let (namespace, tunnel) = find_tunnel(request)?;
-    notify_tunnel(request, cmd::TUNNEL_DELETE, &tunnel);
-    namespace.delete_tunnel(&tunnel);
+    namespace.delete_tunnel(&tunnel, Cause::Request(request));
     Ok(())
 }
 
@@ -278,7 +278,7 @@ fn tunnel_modify(request: &Request<'_>) -> Outcome {
     if let Some(mistake) = request.u32(attr::DEBUG) {
         crate::abstractions::mistakes::make(mistake)?;
     }
-    notify_tunnel(request, cmd::TUNNEL_MODIFY, &tunnel);
+    tell_tunnel(Cause::Request(request), Change::Modified, &tunnel);
     Ok(())
 }
 
@@ -352,7 +352,7 @@ fn session_create(request: &Request<'_>) -> Outcome {
     }
     config.reorder_timeout = reorder_timeout(request)?.unwrap_or(0);
 
-    match pw_type {
+    let session = match pw_type {
         PwType::Eth => eth::create(&namespace.into(), request.net(), &tunnel, &config, name),
         PwType::Ppp => ppp::create(&namespace, &tunnel, &config),
         // In C, a module `net-l2tp-type-<n>` might bring the type. Nothing can bring it here, so
@@ -363,17 +363,13 @@ fn session_create(request: &Request<'_>) -> Outcome {
             c"PW_TYPE is not supported",
         )),
     }?;
-    // It may have been deleted since, in which case there is nothing to tell.
-    if let Some(session) = namespace.session(&tunnel, session_id) {
-        notify_session(request, cmd::SESSION_CREATE, &session);
-    }
+    namespace.announce_session(&session, Cause::Request(request));
     Ok(())
 }
 
 fn session_delete(request: &Request<'_>) -> Outcome {
     let (namespace, session) = find_session(request)?;
-    notify_session(request, cmd::SESSION_DELETE, &session);
-    namespace.delete_session(&session);
+    namespace.delete_session(&session, Cause::Request(request));
     Ok(())
 }
 
@@ -393,7 +389,7 @@ fn session_modify(request: &Request<'_>) -> Outcome {
     if let Some(ms) = reorder_timeout {
         session.set_reorder_timeout_ms(ms);
     }
-    notify_session(request, cmd::SESSION_MODIFY, &session);
+    tell_session(Cause::Request(request), Change::Modified, &session);
     Ok(())
 }
 
@@ -659,17 +655,68 @@ fn reorder_timeout(request: &Request<'_>) -> Outcome<Option<u32>> {
 
 // Messages.
 
-/// Tells the members of the group. That it fails, because memory or the room in a member's queue has
-/// run out, does not make the request fail, which has been carried out.
-fn notify_tunnel(request: &Request<'_>, command: u8, tunnel: &Tunnel) {
-    let _ = request.notify(EVENTS, command, Flags::Ack, |body| put_tunnel(body, tunnel));
+/// Who has changed something, as far as the members of the group are told.
+#[derive(Clone, Copy)]
+pub enum Cause<'a> {
+    /// A request. The event has its port and number, by which its sender knows it.
+    Request(&'a Request<'a>),
+    /// Anything else: a socket that was closed, a device that was deleted, a call on a PPP socket,
+    /// or the end of the tunnel that a session was in.
+    Other,
+    /// It does not matter, as what has changed was never announced: it could not be made.
+    Unannounced,
 }
 
-/// As [`notify_tunnel`].
-fn notify_session(request: &Request<'_>, command: u8, session: &Session) {
-    let _ = request.notify(EVENTS, command, Flags::Ack, |body| {
-        put_session(body, session)
-    });
+/// What has happened.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub enum Change {
+    Created,
+    Modified,
+    Deleted,
+}
+
+/// Tells the members of the group. May sleep, with the registry locked if need be.
+///
+/// That it fails, because memory or the room in a member's queue has run out, does not undo the
+/// change. Nothing is told of what happens in a namespace that is ending, or when the module leaves.
+pub fn tell_tunnel(cause: Cause<'_>, change: Change, tunnel: &Tunnel) {
+    let command = match change {
+        Change::Created => cmd::TUNNEL_CREATE,
+        Change::Modified => cmd::TUNNEL_MODIFY,
+        Change::Deleted => cmd::TUNNEL_DELETE,
+    };
+    tell(cause, command, tunnel, |body| put_tunnel(body, tunnel));
+}
+
+/// As [`tell_tunnel`].
+pub fn tell_session(cause: Cause<'_>, change: Change, session: &Session) {
+    let command = match change {
+        Change::Created => cmd::SESSION_CREATE,
+        Change::Modified => cmd::SESSION_MODIFY,
+        Change::Deleted => cmd::SESSION_DELETE,
+    };
+    if !session.is_management() {
+        tell(cause, command, session.tunnel(), |body| {
+            put_session(body, session)
+        });
+    }
+}
+
+fn tell(
+    cause: Cause<'_>,
+    command: u8,
+    tunnel: &Tunnel,
+    fill: impl FnOnce(&mut Body<'_>) -> Result,
+) {
+    let request = match cause {
+        Cause::Request(request) => Some(request),
+        Cause::Other => None,
+        Cause::Unannounced => return,
+    };
+    if let Some(net) = tunnel.sock().net_ref() {
+        let _ = SLOT.notify(&net, request, EVENTS, command, Flags::Ack, fill);
+    }
 }
 
 fn put_tunnel(body: &mut Body<'_>, tunnel: &Tunnel) -> Result {

@@ -70,6 +70,11 @@ use crate::{
     },
     error::Outcome,
     l2tp_core::Namespace,
+    netlink::{
+        self,
+        Cause,
+        Change, //
+    },
     pseudowire::Pseudowire,
     session::{
         Session,
@@ -214,15 +219,17 @@ impl Proto for PppoL2tp {
             None => made.insert(address.create_tunnel(net, namespace)?).clone(),
         };
         let joined = join(namespace, sk, &tunnel, &address);
-        if let (Err(_), Some(made)) = (joined, made) {
-            namespace.delete_tunnel(&made);
+        match (joined, made) {
+            (Ok(()), Some(made)) => namespace.announce_tunnel(&made, Cause::Other),
+            (Err(_), Some(made)) => namespace.delete_tunnel(&made, Cause::Unannounced),
+            (_, None) => (),
         }
         joined
     }
 
     fn closed(net: &Net, session: &Arc<Session>) {
         if let Some(namespace) = Namespace::of(net) {
-            namespace.delete_session(session);
+            namespace.delete_session(session, Cause::Other);
         }
     }
 
@@ -264,6 +271,9 @@ impl Proto for PppoL2tp {
                 session.set_reorder_timeout_ms(value.try_into().map_err(|_| EINVAL)?)
             }
             _ => return Err(ENOPROTOOPT),
+        }
+        if option != uapi::DEBUG {
+            netlink::tell_session(Cause::Other, Change::Modified, session);
         }
         Ok(())
     }
@@ -336,7 +346,9 @@ fn join(
     if sk.is_connected() {
         return Err(EBUSY);
     }
-    tunnel.learn_peer_tunnel_id(address.peer_tunnel_id);
+    if tunnel.learn_peer_tunnel_id(address.peer_tunnel_id) {
+        netlink::tell_tunnel(Cause::Other, Change::Modified, tunnel);
+    }
     let mut made = None;
     let session = match namespace.session(tunnel, address.session_id) {
         Some(session) => session,
@@ -352,12 +364,16 @@ fn join(
         }),
         Pseudowire::Eth(_) => return Err(EPROTOTYPE),
     };
-    sk.connect(session, channel.as_ref()).inspect_err(|e| {
+    let connected = sk.connect(session, channel.as_ref());
+    if let Some(made) = made {
         // Somebody else may have connected to it, as soon as it was registered.
-        if let Some(made) = made.filter(|_| *e != EEXIST) {
-            namespace.delete_session(&made);
+        if connected.is_err_and(|e| e != EEXIST) {
+            namespace.delete_session(&made, Cause::Unannounced);
+        } else {
+            namespace.announce_session(&made, Cause::Other);
         }
-    })
+    }
+    connected
 }
 
 /// What is left of the path's MTU when all headers are paid for. It does not follow later changes of

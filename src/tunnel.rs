@@ -201,10 +201,11 @@ impl Tunnel {
         TunnelId::new(self.peer_tunnel_id.load(Relaxed))
     }
 
-    /// Takes the peer's id from somebody who knows it, if whoever made the tunnel did not.
+    /// Takes the peer's id from somebody who knows it, if whoever made the tunnel did not. True if
+    /// that was news.
     #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
-    pub fn learn_peer_tunnel_id(&self, id: TunnelId) {
-        let _ = self.peer_tunnel_id.cmpxchg(0, id.get(), Relaxed);
+    pub fn learn_peer_tunnel_id(&self, id: TunnelId) -> bool {
+        id.get() != 0 && self.peer_tunnel_id.cmpxchg(0, id.get(), Relaxed).is_ok()
     }
 
     /// The file descriptor that the socket came from, or -1 if it is our own.

@@ -156,3 +156,7 @@ DIFF("PPP-UNLOAD", "3.9, B4", "C's l2tp_ppp can be unloaded under sessions witho
 DIFF("PPP-BRIDGE-CSUM", "7.10.8", "C pulls headers of a frame whose outer checksum is left to the "
      "device (veth, virtio) without telling it; put into a tunnel with a shorter header, it "
      "fails the checksum. Ours hands on frames that need no checksum.")
+DIFF("EVENTS", "2.10.2, 7.4.7", "C announces what netlink requests do, nothing else; ours every "
+     "change, so that a listener's picture stays right: sessions that go with their tunnel or "
+     "device, sockets that close, PPP sockets. Such events have no port and sequence number, so "
+     "that nobody takes them for an answer.")

@@ -25,9 +25,14 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    sync::atomic::{
-        ordering::Full,
-        AtomicFlag, //
+    sync::{
+        atomic::{
+            ordering::Full,
+            Acquire,
+            AtomicFlag,
+            Release, //
+        },
+        rcu, //
     }, //
 };
 
@@ -191,11 +196,15 @@ const fn name_of(name: &CStr) -> [u8; bindings::GENL_NAMSIZ as usize] {
 pub struct Slot<T: Family> {
     family: UnsafeCell<bindings::genl_family>,
     registered: AtomicFlag,
+    /// The core knows the family, and goes on knowing it for the RCU read section in which this was
+    /// seen.
+    open: AtomicFlag,
     _family: PhantomData<T>,
 }
 
 // SAFETY: `Registration`, of which there is one at a time thanks to `registered`, writes `family`
-// before it gives it to the core. From then on the core guards it by its own locks.
+// before it gives it to the core. From then on the core guards it by its own locks; what others read
+// of it does not change while it is registered.
 unsafe impl<T: Family> Sync for Slot<T> {}
 
 impl<T: Family> Slot<T> {
@@ -225,7 +234,72 @@ impl<T: Family> Slot<T> {
         Self {
             family: UnsafeCell::new(family),
             registered: AtomicFlag::new(false),
+            open: AtomicFlag::new(false),
             _family: PhantomData,
+        }
+    }
+
+    /// Sends a message that `fill` puts attributes into to the members of a multicast group, given by
+    /// its place in the family's table, in the namespace `net`. May sleep.
+    ///
+    /// The message has the port and sequence number of `request`, if a request is what it is about,
+    /// whose sender is not left out. Otherwise it has neither.
+    ///
+    /// # Errors
+    ///
+    /// `EMSGSIZE` or another error of `fill`, `ENOMEM`, `EINVAL` if there is no such group, or
+    /// `ENOBUFS` if a member could not get it. That there are no members is no error, and takes no
+    /// time; nor is it one that the family is not registered.
+    pub fn notify(
+        &self,
+        net: &Net,
+        request: Option<&Request<'_>>,
+        group: u8,
+        command: u8,
+        flags: Flags,
+        fill: impl FnOnce(&mut Body<'_>) -> Result,
+    ) -> Result {
+        let family = self.family.get();
+        // While a request is handled, the family is registered.
+        let is_open = || request.is_some() || self.open.load(Acquire);
+        if !is_open() {
+            return Ok(());
+        }
+        let group = u32::from(group);
+        // SAFETY: The family is complete, and the namespace has not come to its exit methods, of
+        // which that of generic netlink is a late one.
+        if unsafe {
+            if group >= u32::from((*family).n_mcgrps) {
+                return Err(EINVAL);
+            }
+            bindings::genl_has_listeners(family, net.as_ptr(), group) == 0
+        } {
+            return Ok(());
+        }
+        let origin = request.map_or(Origin::NOBODY, |request| Origin::of(request.info()));
+        // SAFETY: The family is registered, or was a moment ago: so it is complete.
+        let message = unsafe { Message::new(family, origin, command, flags, fill) }?;
+
+        // From here on to the end of sending, the family stays: see the drop of `Registration`.
+        let _guard = rcu::read_lock();
+        if !is_open() {
+            return Ok(());
+        }
+        // SAFETY: The message is complete and the group exists; the call frees the message in any
+        // case. As above for the namespace.
+        let sent = to_result(unsafe {
+            bindings::genlmsg_multicast_netns(
+                family,
+                net.as_ptr(),
+                message.into_raw(),
+                0,
+                group,
+                bindings::GFP_ATOMIC,
+            )
+        });
+        match sent {
+            Err(e) if e == ESRCH => Ok(()),
+            sent => sent,
         }
     }
 
@@ -240,7 +314,7 @@ impl<T: Family> Slot<T> {
 ///
 /// # Invariants
 ///
-/// The family in `T`'s slot is registered, and `registered` is set there.
+/// The family in `T`'s slot is registered, and `registered` and `open` are set there.
 pub struct Registration<T: Family>(PhantomData<T>);
 
 // SAFETY: Unregistering may be done by any task.
@@ -268,6 +342,7 @@ impl<T: Family> Registration<T> {
         to_result(unsafe { bindings::genl_register_family(family) }).inspect_err(|_| {
             slot.registered.xchg(false, Full);
         })?;
+        slot.open.store(true, Release);
         // INVARIANT: Just registered.
         Ok(Self(PhantomData))
     }
@@ -276,6 +351,9 @@ impl<T: Family> Registration<T> {
 impl<T: Family> Drop for Registration<T> {
     fn drop(&mut self) {
         let slot = T::slot();
+        slot.open.store(false, Release);
+        // Who is sending to a group goes on to do so.
+        rcu::synchronize_rcu();
         // SAFETY: Registered by the type invariants. Waits for requests that are being handled;
         // a dump that is under way has a reference to the module, so that in this time the module
         // is not left by this way.
@@ -461,48 +539,30 @@ impl<'a> Request<'a> {
         flags: Flags,
         fill: impl FnOnce(&mut Body<'_>) -> Result,
     ) -> Result {
-        let message = Message::new(self.info(), command, flags, fill)?;
         let info = self.info();
+        // SAFETY: The family is that of a request.
+        let message = unsafe { Message::new(info.family, Origin::of(info), command, flags, fill) }?;
         // SAFETY: The message is complete; the call frees it in any case.
         to_result(unsafe {
             bindings::genlmsg_unicast(self.net().as_ptr(), message.into_raw(), info.snd_portid)
         })
     }
+}
 
-    /// Sends a message to the members of a multicast group, given by its place in the family's
-    /// table, in the namespace of the request; the sender of the request is not left out. The
-    /// message has the port and sequence number of the request. May sleep.
-    ///
-    /// `EMSGSIZE` or another error of `fill`, `ENOMEM`, `EINVAL` if there is no such group, or
-    /// `ENOBUFS` if a member could not get it. That there are no members is no error.
-    pub fn notify(
-        &self,
-        group: u8,
-        command: u8,
-        flags: Flags,
-        fill: impl FnOnce(&mut Body<'_>) -> Result,
-    ) -> Result {
-        let info = self.info();
-        // SAFETY: Valid by the type invariants.
-        if group >= unsafe { (*info.family).n_mcgrps } {
-            return Err(EINVAL);
-        }
-        let message = Message::new(info, command, flags, fill)?;
-        // SAFETY: The message is complete and the group exists; the call frees the message in any
-        // case.
-        let sent = to_result(unsafe {
-            bindings::genlmsg_multicast_netns(
-                info.family,
-                self.net().as_ptr(),
-                message.into_raw(),
-                0,
-                u32::from(group),
-                bindings::GFP_KERNEL,
-            )
-        });
-        match sent {
-            Err(e) if e == ESRCH => Ok(()),
-            sent => sent,
+/// What a message says about where it comes from.
+#[derive(Clone, Copy)]
+struct Origin {
+    portid: u32,
+    seq: u32,
+}
+
+impl Origin {
+    const NOBODY: Self = Self { portid: 0, seq: 0 };
+
+    fn of(info: &bindings::genl_info) -> Self {
+        Self {
+            portid: info.snd_portid,
+            seq: info.snd_seq,
         }
     }
 }
@@ -571,8 +631,19 @@ impl<'a> Dump<'a> {
     /// `EMSGSIZE` if there is no room for it in this part, or another error of `fill`; nothing was
     /// added then.
     pub fn entry(&mut self, command: u8, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Result {
+        let info = self.info();
+        let (family, origin) = (info.family, Origin::of(info));
         // SAFETY: By the type invariants.
-        unsafe { put_message(self.skb, self.info(), command, bindings::NLM_F_MULTI, fill) }
+        unsafe {
+            put_message(
+                self.skb,
+                family,
+                origin,
+                command,
+                bindings::NLM_F_MULTI,
+                fill,
+            )
+        }
     }
 }
 
@@ -580,22 +651,23 @@ impl<'a> Dump<'a> {
 ///
 /// # Safety
 ///
-/// `skb` must be a netlink message buffer that nobody else uses.
+/// `skb` must be a netlink message buffer that nobody else uses, `family` a complete family.
 unsafe fn put_message(
     skb: NonNull<bindings::sk_buff>,
-    info: &bindings::genl_info,
+    family: *const bindings::genl_family,
+    origin: Origin,
     command: u8,
     flags: u32,
     fill: impl FnOnce(&mut Body<'_>) -> Result,
 ) -> Result {
-    // SAFETY: The buffer is valid by the safety requirement, the family as we are handling a
-    // request to it. CAST: The flags are 16 bits.
+    // SAFETY: The buffer and the family are valid by the safety requirement. CAST: The flags are 16
+    // bits.
     let header = unsafe {
         bindings::genlmsg_put(
             skb.as_ptr(),
-            info.snd_portid,
-            info.snd_seq,
-            info.family,
+            origin.portid,
+            origin.seq,
+            family,
             flags as i32,
             command,
         )
@@ -627,8 +699,12 @@ unsafe fn put_message(
 struct Message(NonNull<bindings::sk_buff>);
 
 impl Message {
-    fn new(
-        info: &bindings::genl_info,
+    /// # Safety
+    ///
+    /// `family` must be complete.
+    unsafe fn new(
+        family: *const bindings::genl_family,
+        origin: Origin,
         command: u8,
         flags: Flags,
         fill: impl FnOnce(&mut Body<'_>) -> Result,
@@ -642,8 +718,8 @@ impl Message {
             Flags::None => 0,
             Flags::Ack => bindings::NLM_F_ACK,
         };
-        // SAFETY: By the type invariants.
-        unsafe { put_message(message.0, info, command, flags, fill) }?;
+        // SAFETY: By the type invariants and the safety requirement.
+        unsafe { put_message(message.0, family, origin, command, flags, fill) }?;
         Ok(message)
     }
 

@@ -10,7 +10,11 @@ use crate::bindings;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    ptr, //
+    ops::Deref,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     error::{
@@ -86,6 +90,43 @@ impl Net {
 impl PartialEq for Net {
     fn eq(&self, other: &Self) -> bool {
         ptr::eq(self, other)
+    }
+}
+
+/// A reference to a namespace that is not ending, which keeps it from doing so.
+///
+/// # Invariants
+///
+/// The pointer is to a namespace, and this value owns a reference to it.
+pub struct NetRef(NonNull<Net>);
+
+impl NetRef {
+    /// Takes a reference, if the namespace is not ending. Any context.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must point to the memory of a namespace, which is not freed before the return.
+    pub(super) unsafe fn try_get(ptr: *mut bindings::net) -> Option<Self> {
+        // SAFETY: By the safety requirement; the call looks at the count only.
+        let ptr = unsafe { bindings::maybe_get_net(ptr) };
+        // INVARIANT: We have got a reference to what came back.
+        NonNull::new(ptr.cast::<Net>()).map(Self)
+    }
+}
+
+impl Deref for NetRef {
+    type Target = Net;
+
+    fn deref(&self) -> &Net {
+        // SAFETY: By the type invariants. A namespace with references does not exit.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for NetRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::put_net(self.0.as_ptr().cast()) }
     }
 }
 

@@ -5,7 +5,10 @@
 //! C headers: [`include/net/sock.h`](srctree/include/net/sock.h),
 //! [`include/net/inet_sock.h`](srctree/include/net/inet_sock.h)
 
-use super::net_namespace::Net;
+use super::net_namespace::{
+    Net,
+    NetRef, //
+};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -115,6 +118,13 @@ impl Sock {
     pub unsafe fn net<'a>(&self) -> &'a Net {
         // SAFETY: By the safety requirement.
         unsafe { Net::from_raw(bindings::sock_net(self.as_ptr())) }
+    }
+
+    /// A reference to the namespace, unless that is ending. Any context.
+    pub fn net_ref(&self) -> Option<NetRef> {
+        // SAFETY: Every socket, also one of the kernel's, keeps at least the memory of its namespace
+        // (`net_passive_inc`) for as long as it has memory itself. It does not change its namespace.
+        unsafe { NetRef::try_get(bindings::sock_net(self.as_ptr())) }
     }
 
     /// `AF_INET` or `AF_INET6`.

@@ -42,6 +42,12 @@ int HELPER(genlmsg_multicast_netns)(const struct genl_family *family, struct net
 	return genlmsg_multicast_netns(family, net, skb, portid, group, flags);
 }
 
+int HELPER(genl_has_listeners)(const struct genl_family *family, struct net *net,
+			       unsigned int group)
+{
+	return genl_has_listeners(family, net, group);
+}
+
 void *HELPER(nla_data)(const struct nlattr *nla)
 {
 	return nla_data(nla);

@@ -4,3 +4,18 @@ void *HELPER(net_generic)(const struct net *net, unsigned int id)
 {
 	return net_generic(net, id);
 }
+
+bool HELPER(net_eq)(const struct net *a, const struct net *b)
+{
+	return net_eq(a, b);
+}
+
+struct net *HELPER(maybe_get_net)(struct net *net)
+{
+	return maybe_get_net(net);
+}
+
+void HELPER(put_net)(struct net *net)
+{
+	put_net(net);
+}
