@@ -372,14 +372,14 @@ impl Namespace {
     }
 
     /// How many sessions `tunnel` has. May sleep.
-    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    #[cfg_attr(not(any(CONFIG_DEBUG_FS, CONFIG_PROC_FS)), expect(dead_code))]
     pub fn session_count(&self, tunnel: &Tunnel) -> usize {
         let registry = self.registry.lock();
         registry.sessions(tunnel).map_or(0, |sessions| {
             // Adding up in a way that cannot overflow, which `count` might.
             sessions
                 .values()
-                .filter(|session| !session.is_management())
+                .filter(|session| !session.is_hidden())
                 .fold(0, |n: usize, _| n.wrapping_add(1))
         })
     }
@@ -1053,7 +1053,7 @@ impl Registry {
 }
 
 /// What sessions are ordered by within a tunnel. Of a v2 id, 16 bits count.
-fn session_order(tunnel: &Tunnel, id: SessionId) -> u32 {
+pub fn session_order(tunnel: &Tunnel, id: SessionId) -> u32 {
     match tunnel.version() {
         Version::V2 => id.to_v2().into(),
         Version::V3 => id.get(),

@@ -108,6 +108,15 @@ impl Port {
         }
         Ok(())
     }
+
+    /// The name that the device has now. [`None`] if there is no device. Takes RTNL.
+    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    pub fn interface(&self) -> Option<[u8; 16]> {
+        let rtnl = rtnetlink::lock();
+        self.device
+            .get_locked(&rtnl)
+            .map(|device| device.name(&rtnl))
+    }
 }
 
 impl Driver for Interface {

@@ -32,6 +32,8 @@ mod absent;
 mod abstractions;
 #[allow(unsafe_code)]
 mod bindings;
+#[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
+mod debugfs;
 mod error;
 #[cfg_attr(not(CONFIG_L2TP_RUST_ETH), path = "absent/eth.rs")]
 mod eth;
@@ -42,6 +44,8 @@ mod ip6;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
 mod l2tp_core;
+#[cfg(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS))]
+mod listing;
 mod netlink;
 #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), path = "absent/ppp.rs")]
 mod ppp;
@@ -80,6 +84,7 @@ module! {
         "l2tp_ip",
         "l2tp_ip6",
         "l2tp_ppp",
+        "l2tp_debugfs",
         "net-pf-16-proto-16-family-l2tp",
         "net-l2tp-type-5",
         "net-l2tp-type-7",
@@ -95,6 +100,9 @@ module! {
 struct L2tp {
     /// Ends requests.
     _netlink: netlink::Registration,
+    /// Ends the listing, which keeps the module while it is open.
+    #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
+    _debugfs: debugfs::Registration,
     /// No new PPP sockets, of which there are none left, as each keeps the module.
     ppp: ppp::Registration,
     /// The same for sockets and packets over IPv6.
@@ -151,6 +159,8 @@ impl L2tp {
             #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
             ip6: ip6::register(module)?,
             ppp: ppp::Registration::register(module)?,
+            #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
+            _debugfs: debugfs::register(module)?,
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _ethernet: ethernet,

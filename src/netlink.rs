@@ -44,7 +44,10 @@ use crate::{
         Refusal, //
     },
     eth,
-    l2tp_core::Namespace,
+    l2tp_core::{
+        session_order,
+        Namespace, //
+    },
     ppp,
     session::{
         Session,
@@ -428,10 +431,10 @@ fn session_dump(dump: &mut Dump<'_>) -> Result {
             session_at = 0;
         }
         while let Some(session) = next_session(namespace, &tunnel, session_at) {
-            if !is_hidden(&session) {
+            if !session.is_hidden() {
                 dump.entry(cmd::SESSION_GET, |body| put_session(body, &session))?;
             }
-            session_at = place_of(&session).saturating_add(1);
+            session_at = u64::from(session_order(&tunnel, session.session_id())).saturating_add(1);
             dump.set_cursor([tunnel_id, session_at]);
         }
         at = tunnel_id.saturating_add(1);
@@ -451,20 +454,6 @@ fn next_session(
     at: u64,
 ) -> Option<Arc<Session>> {
     namespace.next_session(tunnel, SessionId::new(u32::try_from(at).ok()?))
-}
-
-/// Where a session stands in the order of its tunnel. Of a v2 id, 16 bits count.
-fn place_of(session: &Session) -> u64 {
-    match session.tunnel().version() {
-        Version::V2 => session.session_id().to_v2().into(),
-        Version::V3 => session.session_id().get().into(),
-    }
-}
-
-/// In version 2, session 0 stands for the tunnel's control connection.
-fn is_hidden(session: &Session) -> bool {
-    session.is_management()
-        || (session.tunnel().version() == Version::V2 && session.session_id().get() == 0)
 }
 
 // What a request is about.

@@ -80,7 +80,6 @@ use crate::{
         Session,
         SessionConfig, //
     },
-    stats::Snapshot,
     tunnel::{
         SocketConfig,
         Tunnel,
@@ -154,6 +153,17 @@ impl Port {
         }
         skb.reset_for_receive();
         socket.deliver(skb, guard)
+    }
+
+    /// The name of the device that the socket's channel is connected to. [`None`] if there is no
+    /// socket.
+    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    pub fn interface(&self) -> Option<[u8; 16]> {
+        const UNCONNECTED: [u8; 16] = *b"(null)\0\0\0\0\0\0\0\0\0\0";
+
+        let guard = rcu::read_lock();
+        let socket = self.socket.get(&guard)?;
+        Some(socket.channel().device_name(&guard).unwrap_or(UNCONNECTED))
     }
 
     /// The session leaves the tables: from now on it has no socket. Any context.
@@ -667,11 +677,21 @@ fn statistics(net: &Net, session: &Arc<Session>, arg: UserPtr) -> Result {
 // /proc/net/pppol2tp.
 
 #[cfg(CONFIG_PROC_FS)]
-mod listing {
+mod proc_file {
     //! `/proc/net/pppol2tp`: tunnels and sessions of version 2, in the format of long ago.
 
     use super::*;
-    use crate::abstractions::net::proc_net;
+    use crate::{
+        abstractions::net::seq_net::List,
+        listing::{
+            self,
+            show_counters,
+            show_interface,
+            show_seq,
+            Place,
+            Record, //
+        }, //
+    };
     use kernel::seq_file::{
         seq_print,
         SeqFile, //
@@ -683,87 +703,30 @@ mod listing {
     /// The file.
     pub struct Listing;
 
-    /// What is listed.
-    pub enum Record {
-        /// What the lines mean.
-        Header,
-        /// A tunnel, and how many sessions it has.
-        Tunnel(Arc<Tunnel>, usize),
-        /// A session.
-        Session(Arc<Session>),
-    }
-
-    const HEADER: u64 = 0;
-    const TUNNEL: u64 = 1;
-    const SESSION: u64 = 2;
-
-    impl proc_net::List for Listing {
+    impl List for Listing {
         const NAME: &'static CStr = c"pppol2tp";
 
-        /// Which of the above, the lowest tunnel id, and in that tunnel the lowest session id.
-        type Place = [u64; 3];
+        type Place = Place;
         type Record = Record;
 
-        fn find(net: &Net, place: &mut [u64; 3]) -> Option<Record> {
-            let [mut kind, mut tunnel_id, session_id] = *place;
-            if kind == HEADER {
-                return Some(Record::Header);
-            }
-            let namespace = Namespace::of(net)?;
-            loop {
-                let from = TunnelId::new(u32::try_from(tunnel_id).ok()?);
-                let tunnel = namespace.next_tunnel(from)?;
-                let id = u64::from(tunnel.tunnel_id().get());
-                if kind == SESSION && id == tunnel_id {
-                    let found = next_session(namespace, &tunnel, session_id);
-                    if let Some(session) = found {
-                        *place = [SESSION, id, session.session_id().to_v2().into()];
-                        return Some(Record::Session(session));
-                    }
-                } else if tunnel.version() == Version::V2 {
-                    *place = [TUNNEL, id, 0];
-                    let sessions = namespace.session_count(&tunnel);
-                    return Some(Record::Tunnel(tunnel, sessions));
-                }
-                kind = TUNNEL;
-                tunnel_id = id.wrapping_add(1);
-            }
+        fn find(net: &Net, place: &mut Place) -> Option<Record> {
+            listing::find(net, place, |tunnel| tunnel.version() == Version::V2)
         }
 
-        fn pass(place: &mut [u64; 3]) {
-            let [kind, tunnel_id, session_id] = *place;
-            *place = match kind {
-                HEADER => [TUNNEL, 0, 0],
-                TUNNEL => [SESSION, tunnel_id, 0],
-                _ => [SESSION, tunnel_id, session_id.wrapping_add(1)],
-            };
+        fn pass(place: &mut Place) {
+            listing::pass(place);
         }
 
         fn show(record: &Record, out: &SeqFile) {
             match record {
-                Record::Header => header(out),
-                Record::Tunnel(tunnel, sessions) => show_tunnel(tunnel, *sessions, out),
-                Record::Session(session) => show_session(session, out),
+                Record::Header => show_header(out),
+                Record::Tunnel(tunnel, sessions) => show_tunnel(out, tunnel, *sessions),
+                Record::Session(session) => show_session(out, session),
             }
         }
     }
 
-    /// The session with the lowest id that is not below `from`, and is not the tunnel itself.
-    fn next_session(
-        namespace: ArcBorrow<'_, Namespace>,
-        tunnel: &Tunnel,
-        from: u64,
-    ) -> Option<Arc<Session>> {
-        let from = SessionId::new(u32::try_from(from).ok()?);
-        namespace
-            .next_session(tunnel, from)
-            .and_then(|session| match session.is_management() {
-                true => namespace.next_session(tunnel, SessionId::new(1)),
-                false => Some(session),
-            })
-    }
-
-    fn header(out: &SeqFile) {
+    fn show_header(out: &SeqFile) {
         seq_print!(
             out,
             "PPPoL2TP driver info, V2.0\n\
@@ -775,80 +738,51 @@ mod listing {
         );
     }
 
-    fn show_counters(stats: &Snapshot, out: &SeqFile) {
-        seq_print!(
-            out,
-            " {}/{}/{} {}/{}/{}\n",
-            stats.tx_packets,
-            stats.tx_bytes,
-            stats.tx_errors,
-            stats.rx_packets,
-            stats.rx_bytes,
-            stats.rx_errors
-        );
-    }
-
-    fn show_tunnel(tunnel: &Tunnel, sessions: usize, out: &SeqFile) {
+    fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize) {
         let id = tunnel.tunnel_id().get();
         seq_print!(out, "\nTUNNEL 'tunl {id}', Y {sessions}\n 00000000");
-        show_counters(&tunnel.stats(), out);
+        show_counters(out, "", "", &tunnel.stats());
     }
 
-    fn show_session(session: &Session, out: &SeqFile) {
+    fn show_session(out: &SeqFile, session: &Session) {
         let tunnel = session.tunnel();
         let (tunnel_id, session_id) = (tunnel.tunnel_id().get(), session.session_id().get());
         let address = match tunnel.sock().endpoints() {
             Endpoints::V4 { saddr, .. } => saddr,
             Endpoints::V6 { .. } => LOOPBACK4_IPV6,
         };
-        let (state, ok, device) = socket(session);
+        let state = match session.pseudowire() {
+            Pseudowire::Ppp(port) => port.socket.get(&rcu::read_lock()).map(Socket::state),
+            Pseudowire::Eth(_) => None,
+        };
         seq_print!(
             out,
             "  SESSION 'sess {tunnel_id}/{session_id}' {:08X}/{} {tunnel_id:04X}/{session_id:04X} \
-             -> {:04X}/{:04X} {state} {}\n",
+             -> {:04X}/{:04X} {} {}\n",
             u32::from_be_bytes(address),
             tunnel.sock().ports().0,
             tunnel.peer_tunnel_id().get(),
             session.peer_session_id().get(),
-            if ok { 'Y' } else { 'N' }
+            state.unwrap_or(0),
+            if state.is_some() { 'Y' } else { 'N' }
         );
+        let (recv, send, mode) = show_seq(session);
         seq_print!(
             out,
-            "   0/0/{}/{}/{} 00000000 {}\n",
-            if session.recv_seq() { 'R' } else { '-' },
-            if session.send_seq() { 'S' } else { '-' },
-            if session.lns_mode() { "LNS" } else { "LAC" },
+            "   0/0/{recv}/{send}/{mode} 00000000 {}\n",
             session.reorder_timeout_ms()
         );
         let (ns, nr) = session.numbers();
         seq_print!(out, "   {nr}/{ns}");
-        show_counters(&session.stats(), out);
-        if ok {
-            let name = device
-                .as_ref()
-                .and_then(|name| CStr::from_bytes_until_nul(name).ok());
-            seq_print!(out, "   interface {}\n", name.unwrap_or(c"(null)"));
-        }
-    }
-
-    /// The state of the session's socket, whether there is one, and the device that its channel is
-    /// connected to.
-    fn socket(session: &Session) -> (u8, bool, Option<[u8; 16]>) {
-        let Pseudowire::Ppp(port) = session.pseudowire() else {
-            return (0, false, None);
-        };
-        let guard = rcu::read_lock();
-        match port.socket.get(&guard) {
-            Some(sk) => (sk.state(), true, sk.channel().device_name(&guard)),
-            None => (0, false, None),
-        }
+        show_counters(out, "", "", &session.stats());
+        show_interface(out, session);
     }
 }
 
 /// What a namespace has for us.
 pub struct Files {
     #[cfg(CONFIG_PROC_FS)]
-    _listing: crate::abstractions::net::proc_net::File<listing::Listing>,
+    _listing: crate::abstractions::net::proc_net::File<proc_file::Listing>,
 }
 
 static FILES: Slot<Files> = Slot::new();

@@ -40,6 +40,16 @@ impl Pseudowire {
         }
     }
 
+    /// The name of the network device at the far side. [`None`] if there is no far side. May sleep,
+    /// and take RTNL.
+    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    pub fn interface(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::Eth(port) => port.interface(),
+            Self::Ppp(port) => port.interface(),
+        }
+    }
+
     /// The session leaves the tables. Any context.
     pub fn unlinked(&self) {
         match self {

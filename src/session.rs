@@ -256,6 +256,18 @@ impl Session {
             && matches!(self.pseudowire, Pseudowire::Ppp(_))
     }
 
+    /// Whether listings leave it out. In version 2, session 0 stands for the tunnel, too.
+    pub fn is_hidden(&self) -> bool {
+        self.is_management()
+            || (self.tunnel.version() == Version::V2 && self.session_id().get() == 0)
+    }
+
+    /// The sublayer.
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    pub fn l2spec(&self) -> L2SpecType {
+        self.config.l2spec
+    }
+
     /// The far side.
     pub fn pseudowire(&self) -> &Pseudowire {
         &self.pseudowire
@@ -302,7 +314,7 @@ impl Session {
     }
 
     /// Ns of the next message we send, and the one that we expect.
-    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    #[cfg_attr(not(any(CONFIG_DEBUG_FS, CONFIG_PROC_FS)), expect(dead_code))]
     pub fn numbers(&self) -> (u32, u32) {
         let space = seq::Space::from(self.tunnel.version());
         let ns = self.ns.load(Relaxed) & space.mask();

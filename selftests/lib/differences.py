@@ -160,3 +160,5 @@ DIFF("EVENTS", "2.10.2, 7.4.7", "C announces what netlink requests do, nothing e
      "change, so that a listener's picture stays right: sessions that go with their tunnel or "
      "device, sockets that close, PPP sockets. Such events have no port and sequence number, so "
      "that nobody takes them for an answer.")
+DIFF("DEBUGFS-REWIND", "8.1.1", "C's listing in debugfs goes on from where it was when the file is "
+     "rewound, after its header; ours starts over.")

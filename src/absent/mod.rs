@@ -22,6 +22,11 @@ impl Port {
     }
 
     /// Cannot be called.
+    pub fn interface(&self) -> Option<[u8; 16]> {
+        match *self {}
+    }
+
+    /// Cannot be called.
     #[cfg(not(CONFIG_L2TP_RUST_PPP))]
     pub fn close(&self) {
         match *self {}

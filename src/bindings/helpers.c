@@ -6,6 +6,7 @@
  * the abstractions use the C names.
  */
 
+#include <linux/debugfs.h>
 #include <linux/etherdevice.h>
 #include <linux/icmp.h>
 #include <linux/if_arp.h>
@@ -17,6 +18,7 @@
 #include <linux/net.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
+#include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/ppp-ioctl.h>
 #include <linux/ppp_channel.h>

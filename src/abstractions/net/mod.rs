@@ -5,6 +5,8 @@
 pub mod datagram;
 #[cfg(CONFIG_IPV6)]
 pub mod datagram6;
+#[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
+pub mod debugfs;
 pub mod domain;
 pub mod genetlink;
 pub mod net_namespace;
@@ -20,6 +22,8 @@ pub mod protocol;
 pub mod ratelimit;
 pub mod route;
 pub mod rtnetlink;
+#[cfg(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS))]
+pub mod seq_net;
 pub mod skbuff;
 pub mod sock;
 pub mod sock_table;

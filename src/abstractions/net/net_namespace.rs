@@ -10,6 +10,7 @@ use crate::bindings;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{
         self,
@@ -111,6 +112,33 @@ impl NetRef {
         let ptr = unsafe { bindings::maybe_get_net(ptr) };
         // INVARIANT: We have got a reference to what came back.
         NonNull::new(ptr.cast::<Net>()).map(Self)
+    }
+
+    /// The namespace of the current task, which must not be exiting.
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    pub(super) fn of_current() -> Self {
+        // SAFETY: A task that runs has a namespace, which it keeps.
+        let net = unsafe { bindings::get_net(bindings::current_net()) };
+        // SAFETY: Never null.
+        // INVARIANT: We have got a reference.
+        Self(unsafe { NonNull::new_unchecked(net.cast()) })
+    }
+
+    /// Gives up the reference without dropping it.
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    pub(super) fn into_raw(self) -> *mut bindings::net {
+        ManuallyDrop::new(self).0.as_ptr().cast()
+    }
+
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must come from [`NetRef::into_raw`], once.
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::net) -> Self {
+        // SAFETY: By the safety requirement, which also keeps the invariant.
+        Self(unsafe { NonNull::new_unchecked(ptr.cast()) })
     }
 }
 

@@ -592,6 +592,12 @@ impl<T: Driver> DevicePtr<T> {
         // SAFETY: By the type invariants, the device and its data stay for this RCU read section.
         NonNull::new(self.load()).map(|dev| unsafe { dev.as_ref() })
     }
+
+    /// The device. It stays while RTNL is held.
+    pub fn get_locked<'a>(&self, _rtnl: &'a rtnetlink::Guard) -> Option<&'a Device<T>> {
+        // SAFETY: By the type invariants, and as the destructor is called by those who release RTNL.
+        NonNull::new(self.load()).map(|dev| unsafe { dev.as_ref() })
+    }
 }
 
 /// Devices that are going to be unregistered.

@@ -104,6 +104,13 @@ impl Sock {
         unsafe { (&raw const (*self.as_inet()).pinet6).read_volatile() }
     }
 
+    /// How many references there are at the moment. For information.
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    pub fn ref_count(&self) -> u32 {
+        // SAFETY: Valid by the type invariants.
+        unsafe { bindings::sk_refcnt(self.as_ptr()) }
+    }
+
     /// Takes a reference.
     pub fn hold(&self) -> ARef<Self> {
         self.into()

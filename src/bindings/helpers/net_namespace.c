@@ -19,3 +19,13 @@ void HELPER(put_net)(struct net *net)
 {
 	put_net(net);
 }
+
+struct net *HELPER(get_net)(struct net *net)
+{
+	return get_net(net);
+}
+
+struct net *HELPER(current_net)(void)
+{
+	return current->nsproxy->net_ns;
+}

@@ -130,3 +130,8 @@ void HELPER(synchronize_rcu_tasks)(void)
 {
 	synchronize_rcu_tasks();
 }
+
+unsigned int HELPER(sk_refcnt)(const struct sock *sk)
+{
+	return refcount_read(&sk->sk_refcnt);
+}

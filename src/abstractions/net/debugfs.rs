@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files in debugfs that list what there is in the network namespace of whoever opens them.
+//!
+//! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
+//!
+//! The abstractions of the `kernel` crate show one object that a file belongs to, to whoever reads it.
+
+use super::{
+    net_namespace::NetRef,
+    seq_net::{
+        List,
+        State, //
+    }, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
+use kernel::{
+    ffi,
+    prelude::*,
+    str::CStrExt, //
+};
+
+/// A directory with one file, which root may read. Removed on drop, which waits until nobody is
+/// reading; may sleep.
+///
+/// # Invariants
+///
+/// `dir` comes from `debugfs_create_dir`. The file in it has `ops`, which are not changed any more.
+pub struct Directory<L: List> {
+    dir: *mut bindings::dentry,
+    /// Open files use it. They keep the module of whoever owns this value, so that there are none
+    /// when it is dropped.
+    _ops: KBox<bindings::file_operations>,
+    _list: PhantomData<fn() -> L>,
+}
+
+// SAFETY: Removing it may be done by any task.
+unsafe impl<L: List> Send for Directory<L> {}
+// SAFETY: There are no methods.
+unsafe impl<L: List> Sync for Directory<L> {}
+
+impl<L: List> Directory<L> {
+    /// Makes the directory `name`, and in it the file of `L`. To be held by `module`, as part of its
+    /// own state. May sleep.
+    ///
+    /// Without debugfs, or if there is such a directory, there is no file, which is no error.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(name: &CStr, module: &'static ThisModule) -> Result<Self> {
+        let mut ops: bindings::file_operations = pin_init::zeroed();
+        ops.owner = module.as_ptr().cast();
+        ops.open = Some(open::<L>);
+        ops.read = Some(bindings::seq_read);
+        ops.llseek = Some(bindings::seq_lseek);
+        ops.release = Some(release::<L>);
+        let ops = KBox::new(ops, GFP_KERNEL)?;
+        // SAFETY: The names are terminated; a directory that could not be made may be given to
+        // `debugfs_create_file_full`. The operations stay until the file is removed.
+        let dir = unsafe {
+            let dir = bindings::debugfs_create_dir(name.as_char_ptr(), ptr::null_mut());
+            bindings::debugfs_create_file_full(
+                L::NAME.as_char_ptr(),
+                0o600,
+                dir,
+                ptr::null_mut(),
+                ptr::null(),
+                &*ops,
+            );
+            dir
+        };
+        // INVARIANT: As was just done.
+        Ok(Self {
+            dir,
+            _ops: ops,
+            _list: PhantomData,
+        })
+    }
+}
+
+impl<L: List> Drop for Directory<L> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; the call takes errors, too.
+        unsafe { bindings::debugfs_remove(self.dir) }
+    }
+}
+
+/// # Safety
+///
+/// For `struct file_operations`: `file` must be a file that is being opened.
+unsafe extern "C" fn open<L: List>(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> ffi::c_int {
+    let net = NetRef::of_current();
+    // SAFETY: By the safety requirement. The operations are static, and the size is that of the state
+    // that they use.
+    let state = unsafe {
+        // CAST: A small size.
+        bindings::__seq_open_private(file, State::<L>::OPS, size_of::<State<L>>() as i32)
+    };
+    let state = state.cast::<State<L>>();
+    if state.is_null() {
+        return ENOMEM.to_errno();
+    }
+    // SAFETY: The state was just made, and nobody else knows it.
+    unsafe { (*state).net.net = net.into_raw() };
+    0
+}
+
+/// # Safety
+///
+/// For `struct file_operations`: `file` must be a file that [`open`] has opened, which nobody uses
+/// any more.
+unsafe extern "C" fn release<L: List>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> ffi::c_int {
+    // SAFETY: By the safety requirement: `open` has put a reference there.
+    unsafe {
+        let m = (*file).private_data.cast::<bindings::seq_file>();
+        let state = (*m).private.cast::<State<L>>();
+        drop(NetRef::from_raw((*state).net.net));
+        bindings::seq_release_private(inode, file)
+    }
+}
