@@ -99,6 +99,11 @@ use crate::{
             OwnedQueue, //
         }, //
     },
+    discard::{
+        discard,
+        discard_of,
+        Reason, //
+    },
     error::{
         Outcome,
         Refusal, //
@@ -110,6 +115,7 @@ use crate::{
         Change, //
     },
     session::Session,
+    trace,
     tunnel::{
         self,
         Sessions,
@@ -473,6 +479,7 @@ impl Namespace {
                 if let Some(place) = registry.tunnels.get_mut(&config.tunnel_id.get()) {
                     *place = Place::Taken(tunnel.clone(), RBTree::new());
                 }
+                trace::register_tunnel(&tunnel);
                 Ok(tunnel)
             }
             Err(refusal) => {
@@ -635,6 +642,7 @@ impl Namespace {
             Version::V3 => self.register_v3(session)?,
         }
         sessions.insert(node);
+        trace::register_session(session);
         Ok(())
     }
 
@@ -828,6 +836,7 @@ impl Namespace {
                 self.unlink_session(session, &mut registry.namesakes);
             }
             netlink::tell_tunnel(cause, Change::Deleted, tunnel);
+            trace::delete_tunnel(tunnel);
             tunnel.set_closed();
             tunnel.leave(sessions);
         }
@@ -838,6 +847,7 @@ impl Namespace {
 
     /// Takes a session out of the hash tables. The registry must be locked.
     fn unlink_session(&self, session: &Arc<Session>, namesakes: &mut Namesakes) {
+        trace::delete_session(session);
         session.pseudowire().unlinked();
         match session.tunnel().version() {
             _ if session.is_management() => (),
@@ -944,13 +954,23 @@ impl Namespace {
     pub fn receive_ip(&self, skb: Skb, id: SessionId) {
         let guard = rcu::read_lock();
         // A shared id belongs to UDP tunnels only.
-        if let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) {
-            let tunnel = session.tunnel();
-            if tunnel.encap() != EncapType::Ip || !self.admits(tunnel, &skb) {
-                tunnel.counters().rx_invalid.count();
-                return;
-            }
-            let _ = Session::receive(session, skb, v3::OPTIONS_AT_IP, &guard);
+        let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) else {
+            discard(skb, Reason::UnknownSession, id.get());
+            return;
+        };
+        let tunnel = session.tunnel();
+        if tunnel.encap() != EncapType::Ip {
+            tunnel.counters().rx_invalid.count();
+            discard_of(session, skb, Reason::WrongEncap);
+            return;
+        }
+        if !self.admits(tunnel, &skb) {
+            tunnel.counters().rx_invalid.count();
+            discard_of(session, skb, Reason::NotThePeer);
+            return;
+        }
+        if let Err(skb) = Session::receive(session, skb, v3::OPTIONS_AT_IP, &guard) {
+            discard_of(session, skb, Reason::Truncated);
         }
     }
 
@@ -986,6 +1006,7 @@ impl Namespace {
         }
         if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb) {
             tunnel.counters().rx_invalid.count();
+            discard_of(session, skb, Reason::NotThePeer);
             return Verdict::Consumed;
         }
         match Session::receive(session, skb, v3::OPTIONS_AT_UDP, &guard) {

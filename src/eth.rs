@@ -42,6 +42,10 @@ use crate::{
         rtnetlink,
         skbuff::Skb, //
     },
+    discard::{
+        discard_of,
+        Reason, //
+    },
     error::{
         Outcome,
         Refusal, //
@@ -101,10 +105,12 @@ impl Port {
     ///
     /// None: the device counts what it drops.
     #[inline]
-    pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) -> Result {
+    pub fn deliver(&self, session: &Session, mut skb: Skb, guard: &rcu::Guard) -> Result {
         if let Some(device) = self.device.get(guard) {
             skb.reset_for_receive();
             device.receive(skb);
+        } else {
+            discard_of(session, skb, Reason::NoFarSide);
         }
         Ok(())
     }

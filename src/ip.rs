@@ -62,6 +62,10 @@ use crate::{
         },
         socket::KernelSocket, //
     },
+    discard::{
+        discard,
+        Reason, //
+    },
     error::{
         Outcome,
         Refusal, //
@@ -358,7 +362,7 @@ impl<F: Family> Handler for L2tpIp<F> {
     fn receive(net: &Net, mut packet: Packet) {
         let wanted = packet.len().min(wire::IP_PEEK_LEN);
         let Some(head) = packet.pull_head(wanted) else {
-            return;
+            return discard(packet.into_skb(), Reason::TooShort, 0);
         };
         match wire::peek_ip(head) {
             IpPeek::Data { session_id } => {
@@ -367,7 +371,8 @@ impl<F: Family> Handler for L2tpIp<F> {
                 }
             }
             IpPeek::Control { conn_id } => Self::receive_control(net, packet, conn_id.get()),
-            IpPeek::Short | IpPeek::BadControl => (),
+            IpPeek::Short => discard(packet.into_skb(), Reason::TooShort, 0),
+            IpPeek::BadControl => discard(packet.into_skb(), Reason::BadControl, 0),
         }
     }
 
@@ -399,10 +404,11 @@ impl<F: Family> L2tpIp<F> {
             return;
         };
         let guard = rcu::read_lock();
-        let Some(sk) = sockets.find(conn_id, addresses, packet.ingress(), &guard) else {
-            return;
+        let found = sockets.find(conn_id, addresses, packet.ingress(), &guard);
+        let Some(sk) = found.filter(|sk| !sk.is_kernel()) else {
+            return discard(packet.into_skb(), Reason::NoListener, 0);
         };
-        if sk.is_kernel() || packet.pull(wire::IP_CONTROL_AT).is_none() {
+        if packet.pull(wire::IP_CONTROL_AT).is_none() {
             return;
         }
         sk.queue(net, packet);

@@ -34,6 +34,7 @@ mod abstractions;
 mod bindings;
 #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
 mod debugfs;
+mod discard;
 mod error;
 #[cfg_attr(not(CONFIG_L2TP_RUST_ETH), path = "absent/eth.rs")]
 mod eth;
@@ -55,6 +56,7 @@ mod pseudowire;
 mod seq;
 mod session;
 mod stats;
+mod trace;
 mod tunnel;
 mod uapi;
 #[allow(dead_code)]

@@ -68,6 +68,10 @@ use crate::{
         },
         uaccess, //
     },
+    discard::{
+        discard_of,
+        Reason, //
+    },
     error::Outcome,
     l2tp_core::Namespace,
     netlink::{
@@ -145,8 +149,11 @@ impl Port {
     ///
     /// `ENOTCONN` if there is no socket, `ENOBUFS` if the queue is full.
     #[inline]
-    pub fn deliver(&self, mut skb: Skb, guard: &rcu::Guard) -> Result {
-        let socket = self.socket.get(guard).ok_or(ENOTCONN)?;
+    pub fn deliver(&self, session: &Session, mut skb: Skb, guard: &rcu::Guard) -> Result {
+        let Some(socket) = self.socket.get(guard) else {
+            discard_of(session, skb, Reason::NoFarSide);
+            return Err(ENOTCONN);
+        };
         let head = skb.pull_head(ADDRESS_AND_CONTROL.len());
         if head.is_some_and(|head| head.starts_with(&ADDRESS_AND_CONTROL)) {
             let _ = skb.pull(ADDRESS_AND_CONTROL.len());

@@ -26,17 +26,17 @@ pub enum Pseudowire {
 }
 
 impl Pseudowire {
-    /// Hands a frame to the pseudowire. Bottom halves must be off.
+    /// Hands a frame of `session` to the pseudowire. Bottom halves must be off.
     ///
     /// # Errors
     ///
     /// `ENOTCONN` if there is nobody to take it, and what else there is to say against a frame, which
     /// counts as an error of the session.
     #[inline]
-    pub fn deliver(&self, skb: Skb, guard: &rcu::Guard) -> Result {
+    pub fn deliver(&self, session: &Session, skb: Skb, guard: &rcu::Guard) -> Result {
         match self {
-            Self::Eth(port) => port.deliver(skb, guard),
-            Self::Ppp(port) => port.deliver(skb, guard),
+            Self::Eth(port) => port.deliver(session, skb, guard),
+            Self::Ppp(port) => port.deliver(session, skb, guard),
         }
     }
 

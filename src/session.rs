@@ -37,6 +37,10 @@ use crate::{
         },
         workqueue, //
     },
+    discard::{
+        discard_of,
+        Reason, //
+    },
     pseudowire::{
         self,
         Pseudowire, //
@@ -55,6 +59,7 @@ use crate::{
         Snapshot,
         Stats, //
     },
+    trace,
     tunnel::Tunnel,
     wire::{
         ids::{
@@ -164,6 +169,8 @@ pub struct Session {
     timer: Timer<Self>,
     #[pin]
     work: Work<Self>,
+    /// Tells that this is freed.
+    _end: trace::EndOfSession,
 }
 
 impl_has_work! {
@@ -203,6 +210,10 @@ impl Session {
                 }, "Session::rx"),
                 timer <- Timer::new(),
                 work <- new_work!("Session::work"),
+                _end: trace::EndOfSession {
+                    tunnel_id: tunnel.tunnel_id(),
+                    session_id: config.session_id,
+                },
             }),
             GFP_KERNEL,
         )
@@ -314,11 +325,18 @@ impl Session {
     }
 
     /// Ns of the next message we send, and the one that we expect.
-    #[cfg_attr(not(any(CONFIG_DEBUG_FS, CONFIG_PROC_FS)), expect(dead_code))]
     pub fn numbers(&self) -> (u32, u32) {
-        let space = seq::Space::from(self.tunnel.version());
-        let ns = self.ns.load(Relaxed) & space.mask();
-        (ns, self.rx.lock().receiver.nr())
+        (self.ns(), self.rx.lock().receiver.nr())
+    }
+
+    /// Ns of the next message we send.
+    pub fn ns(&self) -> u32 {
+        self.ns.load(Relaxed) & self.space().mask()
+    }
+
+    /// The numbers there are.
+    pub fn space(&self) -> seq::Space {
+        self.tunnel.version().into()
     }
 
     /// The counters.
@@ -363,6 +381,9 @@ impl Session {
         let numbers = (self.send_seq.load(Relaxed) && header.carries_ns()).then_some(&self.ns);
         match self.tunnel.output(skb, header, numbers, &guard) {
             Ok(len) => {
+                if numbers.is_some() {
+                    trace::sent(self);
+                }
                 self.stats.count_tx(len, &bh);
                 self.tunnel.counters().count_tx(len, &bh);
                 Ok(())
@@ -404,6 +425,7 @@ impl Session {
                 if this.config.peer_cookie != header.cookie {
                     this.stats.rx_cookie_discards.count();
                     this.stats.rx_errors.count();
+                    discard_of(this, skb, Reason::Cookie);
                     return Ok(());
                 }
                 (header.ns, header.payload)
@@ -417,16 +439,21 @@ impl Session {
         };
         match options.judge(ns.is_some()) {
             Policy::Accept => (),
-            Policy::AcceptAndSetSendSeq(on) => this.set_send_seq(on),
+            Policy::AcceptAndSetSendSeq(on) => {
+                trace::seqnum_by_lns(this, on);
+                this.set_send_seq(on);
+            }
             Policy::Discard => {
                 this.stats.rx_seq_discards.count();
                 this.stats.rx_errors.count();
+                discard_of(this, skb, Reason::Unnumbered);
                 return Ok(());
             }
         }
 
         if skb.pull_head(payload).is_none() || skb.pull(payload).is_none() {
             this.stats.rx_errors.count();
+            discard_of(this, skb, Reason::Truncated);
             return Ok(());
         }
 
@@ -445,7 +472,7 @@ impl Session {
         let bh = bottom_half::Guard::new();
         self.stats.count_rx(len, &bh);
         self.tunnel.counters().count_rx(len, &bh);
-        if let Err(e) = self.pseudowire.deliver(skb, guard) {
+        if let Err(e) = self.pseudowire.deliver(self, skb, guard) {
             self.undelivered(e);
         }
     }
@@ -482,6 +509,8 @@ impl Session {
         {
             let mut rx = this.rx.lock();
             if rx.closed {
+                drop(rx);
+                discard_of(this, skb, Reason::Closed);
                 return;
             }
             let Rx {
@@ -499,7 +528,10 @@ impl Session {
                         this.stats.rx_seq_discards.count();
                     }
                     this.stats.rx_errors.count();
-                    drop(item);
+                    if let Some(ns) = ns {
+                        trace::refused(this, reason, ns, receiver.nr(), waiting.len());
+                    }
+                    discard_of(this, item, reason.into());
                 }
             }
             Self::serve(this, &mut rx, &mut ready, now);
@@ -510,7 +542,14 @@ impl Session {
     /// Takes out whatever can be delivered, or has waited long enough, and sets the timer for the
     /// rest.
     fn serve(this: &Arc<Self>, rx: &mut Rx, ready: &mut SkbList<u32>, now: u64) {
-        while let Some(delivery) = rx.receiver.serve(&mut rx.waiting, now) {
+        loop {
+            let nr = rx.receiver.nr();
+            let Some(delivery) = rx.receiver.serve(&mut rx.waiting, now) else {
+                break;
+            };
+            if let Some(ns) = delivery.ns.filter(|_| delivery.reset) {
+                trace::expired(this, ns, nr, rx.waiting.len());
+            }
             this.make_ready(ready, delivery);
         }
         this.holds_back.store(!rx.waiting.is_empty(), Relaxed);
@@ -521,6 +560,7 @@ impl Session {
     }
 
     fn make_ready(&self, ready: &mut SkbList<u32>, delivery: Delivery<Skb>) {
+        trace::delivered(self, &delivery);
         if delivery.oos {
             self.stats.rx_oos_packets.count();
         }
@@ -544,8 +584,9 @@ impl Session {
         let Rx {
             receiver, waiting, ..
         } = &mut *rx;
-        while receiver.purge(waiting).is_some() {
+        while let Some(skb) = receiver.purge(waiting) {
             self.stats.rx_errors.count();
+            discard_of(self, skb, Reason::Closed);
         }
         drop(rx);
         self.timer.stop();

@@ -34,6 +34,7 @@ use crate::{
         Snapshot,
         Stats, //
     },
+    trace,
     wire::{
         ids::{
             EncapType,
@@ -142,6 +143,8 @@ pub struct Tunnel {
     work: Work<Self>,
     #[pin]
     unhook: Work<Self, UNHOOK>,
+    /// Tells that this is freed.
+    _end: trace::EndOfTunnel,
 }
 
 impl_has_work! {
@@ -173,6 +176,9 @@ impl Tunnel {
                 remains <- new_mutex!(Remains { sessions: None, socket }, "Tunnel::remains"),
                 work <- new_work!("Tunnel::work"),
                 unhook <- new_work!("Tunnel::unhook"),
+                _end: trace::EndOfTunnel {
+                    tunnel_id: config.tunnel_id,
+                },
             }),
             GFP_KERNEL,
         )
@@ -209,7 +215,6 @@ impl Tunnel {
     }
 
     /// The file descriptor that the socket came from, or -1 if it is our own.
-    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
     pub fn fd(&self) -> i32 {
         self.fd
     }

@@ -47,6 +47,16 @@ pub mod attr {
     );
 }
 
+/// Numbers of the trace event `pkt_drop`.
+pub mod drop_reason {
+    use super::bindings;
+
+    numbers!(u32, L2TP_DROP_,
+        TOO_SHORT BAD_CONTROL NO_LISTENER UNKNOWN_SESSION WRONG_ENCAP NOT_THE_PEER
+        TRUNCATED COOKIE UNNUMBERED OUTSIDE_WINDOW OUT_OF_SEQUENCE DUPLICATE QUEUE_FULL CLOSED NO_FAR_SIDE
+    );
+}
+
 /// PPP over L2TP.
 ///
 /// C headers: [`include/uapi/linux/if_pppox.h`](srctree/include/uapi/linux/if_pppox.h),

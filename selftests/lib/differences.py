@@ -162,3 +162,10 @@ DIFF("EVENTS", "2.10.2, 7.4.7", "C announces what netlink requests do, nothing e
      "that nobody takes them for an answer.")
 DIFF("DEBUGFS-REWIND", "8.1.1", "C's listing in debugfs goes on from where it was when the file is "
      "rewound, after its header; ours starts over.")
+DIFF("TRACE-TEXT", "8.2", "C prints session ids in place of tunnel ids in the text of "
+     "register_session, and takes the descriptor 0 for none in register_tunnel; trace-cmd, which prints "
+     "by itself, gets numbers in place of names. Ours prints what the fields say.")
+DIFF("PKT-DROP", "8.2", "C has no event for a packet that is dropped, apart from two that are about "
+     "sequence numbers; ours has one, with the reason.")
+DIFF("DROP-REASON", "11.2 R8", "C frees what it drops without a reason, so that drop_monitor cannot "
+     "tell a wrong cookie from an unknown session; ours gives the closest reason that the core has.")

@@ -5,6 +5,7 @@
 use crate::{
     abstractions::net::skbuff::Skb,
     error::Refusal,
+    session::Session,
     uapi::attr, //
 };
 use kernel::{
@@ -17,7 +18,7 @@ pub enum Port {}
 
 impl Port {
     /// Cannot be called.
-    pub fn deliver(&self, _skb: Skb, _guard: &rcu::Guard) -> Result {
+    pub fn deliver(&self, _session: &Session, _skb: Skb, _guard: &rcu::Guard) -> Result {
         match *self {}
     }
 

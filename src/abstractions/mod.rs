@@ -14,5 +14,6 @@ pub mod rhashtable;
 pub mod sync;
 pub mod time;
 pub mod timer;
+pub mod tracepoint;
 pub mod uaccess;
 pub mod workqueue;

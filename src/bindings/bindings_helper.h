@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What bindgen reads: the headers of the kernel interfaces that src/abstractions/ wraps, and the
- * helpers, so that Rust sees the prototypes of the very functions that helpers.c defines.
+ * helpers and tracepoints, so that Rust sees the prototypes of the very functions that helpers.c
+ * and trace.c define.
  */
 
 #include "helpers.c"
+#include "trace.h"
 
 /* Macros that bindgen cannot evaluate. The prefix is dropped again. */
 static const u8 L2TP_CONST_CHECKSUM_NONE = CHECKSUM_NONE;

@@ -81,6 +81,18 @@ l2tp::abstractions::rhashtable::Node::free
 l2tp::abstractions::rhashtable::RcuHashTable::drop::free
 """
 
+# What the kernel's macros make of each trace event, by the start of the name: called by what fires it,
+# a packet, too; and by who reads the trace.
+PROBES = (
+    "__SCT__tp_func_",
+    "__bpf_trace_",
+    "__probestub_",
+    "__traceiter_",
+    "perf_trace_",
+    "trace_event_raw_event_",
+)
+PRINTERS = ("trace_raw_output_",)
+
 # Called while whoever took the address waits: it is a part of that.
 INNER = """
 kernel::fmt::Adapter::fmt
@@ -114,6 +126,8 @@ def entries(module: Object) -> tuple[set[str], set[str], list[str]]:
     taken = module.taken()
     names = {name: path(text) for name, text in plain(module.functions).items()}
     packet, task, inner = (set(text.split()) for text in (PACKET, TASK, INNER))
+    packet |= {name for name in taken if name.startswith(PROBES)}
+    task |= {name for name in taken if name.startswith(PRINTERS)}
     wrong = [
         f"{names[name]}: its address is taken, and tools/object/entries.py does not know it"
         for name in sorted(taken)

@@ -32,7 +32,10 @@
 use super::{
     net_namespace::Net,
     rtnetlink,
-    skbuff::Skb, //
+    skbuff::{
+        DropReason,
+        Skb, //
+    }, //
 };
 use crate::{
     abstractions::sync::bottom_half,
@@ -461,7 +464,7 @@ impl<T: Driver> Device<T> {
         let _bh = bottom_half::Guard::new();
         let dev = self.as_raw();
         if skb.pull_head(ETH_HLEN).is_none() {
-            return;
+            return skb.discard(DropReason::PKT_TOO_SMALL);
         }
         // SAFETY: The packet and the device are valid.
         let fits = unsafe {
@@ -474,7 +477,7 @@ impl<T: Driver> Device<T> {
                 bindings::dev_core_stats_rx_dropped_inc(dev);
                 bindings::dev_stats_rx_errors_inc(dev);
             }
-            return;
+            return skb.discard(DropReason::DEV_READY);
         }
         // SAFETY: The packet is ours, and has a linear Ethernet header; the device is valid. The
         // namespaces are only compared. The device that the packet has come in on, which may be

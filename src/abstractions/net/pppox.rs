@@ -38,7 +38,10 @@ use super::{
         Channel,
         Config, //
     },
-    skbuff::Skb, //
+    skbuff::{
+        DropReason,
+        Skb, //
+    }, //
 };
 use crate::bindings;
 use core::{
@@ -244,6 +247,7 @@ impl<P: Proto> Socket<P> {
         // SAFETY: The packet is ours, and the socket takes it over if it likes.
         let reason = unsafe { bindings::sock_queue_rcv_skb_reason(self.as_ptr(), skb.as_ptr()) };
         if reason != bindings::skb_drop_reason_SKB_NOT_DROPPED_YET {
+            skb.discard(DropReason::from_raw(reason));
             return Err(ENOBUFS);
         }
         // The queue owns it.

@@ -21,8 +21,8 @@ use kernel::{
 
 /// A packet, owned.
 ///
-/// Dropping it frees it and counts a drop; a packet that has reached its destination is handed to C
-/// by one of the methods that take `self`.
+/// Dropping it frees it and counts a drop, for no reason: see [`Skb::discard`]. A packet that has
+/// reached its destination is handed to C by one of the methods that take `self`.
 ///
 /// # Invariants
 ///
@@ -248,17 +248,50 @@ impl Skb {
     }
 }
 
+/// Why a packet is dropped, as far as the core knows words for it: `enum skb_drop_reason`.
+#[derive(Clone, Copy)]
+pub struct DropReason(bindings::skb_drop_reason);
+
+macro_rules! drop_reasons {
+    ($($name:ident)*) => {
+        ::kernel::macros::paste! {
+            #[allow(missing_docs)]
+            impl DropReason {
+                $( pub const $name: Self = Self(bindings::[<skb_drop_reason_SKB_DROP_REASON_ $name>]); )*
+            }
+        }
+    };
+}
+
+impl DropReason {
+    /// A reason that C has given.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
+    pub(super) fn from_raw(reason: bindings::skb_drop_reason) -> Self {
+        Self(reason)
+    }
+}
+
+drop_reasons! {
+    NOT_SPECIFIED
+    NO_SOCKET PKT_TOO_SMALL HDR_TRUNC INVALID_PROTO IP_NOPROTO IP_RPFILTER UNHANDLED_PROTO
+    TC_COOKIE_ERROR TCP_INVALID_SEQUENCE TCP_OLD_SEQUENCE FULL_RING QUEUE_PURGE DEV_READY
+}
+
+impl Skb {
+    /// Drops the packet, and says why.
+    #[inline]
+    pub fn discard(self, reason: DropReason) {
+        // SAFETY: We own a reference, which the call consumes.
+        unsafe { bindings::sk_skb_reason_drop(ptr::null_mut(), self.into_raw(), reason.0) }
+    }
+}
+
 impl Drop for Skb {
     #[inline]
     fn drop(&mut self) {
+        let reason = DropReason::NOT_SPECIFIED;
         // SAFETY: By the type invariants we own a reference.
-        unsafe {
-            bindings::sk_skb_reason_drop(
-                ptr::null_mut(),
-                self.as_ptr(),
-                bindings::skb_drop_reason_SKB_DROP_REASON_NOT_SPECIFIED,
-            )
-        }
+        unsafe { bindings::sk_skb_reason_drop(ptr::null_mut(), self.as_ptr(), reason.0) }
     }
 }
 

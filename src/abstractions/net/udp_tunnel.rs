@@ -6,7 +6,10 @@
 
 use super::{
     net_namespace::Net,
-    skbuff::Skb,
+    skbuff::{
+        DropReason,
+        Skb, //
+    },
     sock::{
         Sock,
         SockGuard, //
@@ -83,7 +86,10 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
     match T::receive(net, sk, skb) {
         Verdict::Consumed => 0,
         // Nobody reads a socket of the kernel's.
-        Verdict::PassUp(_) if sk.is_kernel() => 0,
+        Verdict::PassUp(skb) if sk.is_kernel() => {
+            skb.discard(DropReason::NO_SOCKET);
+            0
+        }
         Verdict::PassUp(mut skb) => {
             // What was pulled above can be put back, as nobody else has the packet.
             if skb.unpull(UDP_HLEN).is_none() {
