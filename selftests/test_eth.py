@@ -132,6 +132,15 @@ def test_link_kind(ns: NetNS) -> None:
             ) == expect("LINK-KIND", c=False, rust=True)
 
 
+def test_ethtool_names_the_driver(ns: NetNS) -> None:
+    """LINK-KIND: the core knows it by the kind."""
+    ns.l2tp.tunnel()
+    ns.l2tp.session(ifname="dev")
+    done = ns.run("ethtool", "-i", "dev", check=False)
+    driver = done.stdout.splitlines()[:1] if done.returncode == 0 else []
+    assert driver == expect("LINK-KIND", c=[], rust=["driver: l2tpeth"])
+
+
 def test_device_cannot_be_created_by_rtnetlink(ns: NetNS) -> None:
     """`ip link add type l2tpeth` cannot name a tunnel, whether or not the kind exists."""
     done = ns.run("ip", "link", "add", "dev", "x", "type", "l2tpeth", check=False)
