@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documentation/l2tp.rst: its commands, run in order."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lib import system
+from lib.netns import NetNS, veth
+
+TOP = Path(__file__).parent.parent
+PAGE = TOP / "Documentation/l2tp.rst"
+KERNEL = "/usr/src/kernel/source"
+
+
+@pytest.fixture
+def hosts(make_ns) -> Iterator[dict[str, NetNS]]:
+    a, b = make_ns("a"), make_ns("b")
+    veth(a, "eth0", b, "eth0")
+    a.addr("eth0", "192.0.2.1/24")
+    b.addr("eth0", "192.0.2.2/24")
+    yield {"a": a, "b": b}
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Host and commands of each block."""
+    found = re.findall(r"^\.\. code-block:: sh\n   :name: (\w+)\n\n((?:   .*\n|\n)+)",
+                       PAGE.read_text(), re.MULTILINE)
+    return [(host, re.sub(r"^   ", "", commands, flags=re.MULTILINE)) for host, commands in found]
+
+
+@pytest.mark.needs("trace events")
+@pytest.mark.only("rust", "LINK-KIND: the page deletes a device, and asks for what C does not have")
+def test_every_command(hosts: dict[str, NetNS]) -> None:
+    assert len(blocks()) == PAGE.read_text().count("code-block::") > 8
+    system.modprobe("l2tp_ppp")
+    environment = f"KERNEL={KERNEL}; cd {TOP}; PYTHONPATH={os.pathsep.join(os.sys.path)}; " \
+        "export PYTHONPATH;"
+    out = ""
+    for host, commands in blocks():
+        done = hosts[host].run("sh", "-ec", environment + commands, check=False, timeout=120)
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+        out += done.stdout
+    for seen in ("1 received", "Tunnel 1, encap UDP", "Session 10 in tunnel 1", "driver: l2tpeth",
+                 "'session-id': 10", "1701", "TUNNEL 1 peer 2", "PPPoL2TP driver info"):
+        assert seen in out, out
