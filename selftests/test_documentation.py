@@ -27,7 +27,7 @@ def hosts(make_ns) -> Iterator[dict[str, NetNS]]:
 
 def blocks() -> list[tuple[str, str]]:
     """Host and commands of each block."""
-    found = re.findall(r"^\.\. code-block:: sh\n   :name: (\w+)\n\n((?:   .*\n|\n)+)",
+    found = re.findall(r"^\.\. code-block:: sh\n   :caption: on (\w+)\n\n((?:   .*\n|\n)+)",
                        PAGE.read_text(), re.MULTILINE)
     return [(host, re.sub(r"^   ", "", commands, flags=re.MULTILINE)) for host, commands in found]
 
