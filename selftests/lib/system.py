@@ -142,7 +142,7 @@ def jiffies_per_second() -> int:
 FEATURES = {
     "fault injection": Path("/proc/self/fail-nth"),  # the debug kernel has it
     "kprobes": Path("/sys/kernel/tracing/kprobe_events"),  # all but User-mode Linux have it
-    "trace events": Path("/sys/kernel/tracing/events"),  # the same
+    "trace events": Path("/sys/kernel/tracing/events"),  # CONFIG_EVENT_TRACING
 }
 
 
