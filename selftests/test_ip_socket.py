@@ -7,13 +7,13 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lib.differences import expect
 from lib.ipsocket import (FAMILIES, MSG_CONFIRM, MSG_PROBE, SIOCINQ, SIOCOUTQ, SO_DOMAIN,
-                          SO_PROTOCOL, SO_TIMESTAMP, V4, V6, Family, Name, Sock, Sockets, cmsg,
+                          SO_PROTOCOL, SO_RCVBUFFORCE, SO_SNDBUFFORCE, SO_TIMESTAMP, V4, V6, Family, Name, Sock, Sockets, cmsg,
                           control, refused)
 from lib.netns import NetNS
 from lib.system import NOBODY, in_child
@@ -65,12 +65,17 @@ def both(sock: Sockets, family: Family) -> tuple[Sock, Sock]:
 
 # --- 6.1: creation
 
-def _try_socket(family: int, kind: int, protocol: int) -> int:
+def _errno(call: Callable, *args: object) -> int:
+    """What the call fails with, or 0."""
     try:
-        socket.socket(family, kind, protocol).close()
+        call(*args)
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+def _try_socket(family: int, kind: int, protocol: int) -> int:
+    return _errno(lambda: socket.socket(family, kind, protocol).close())
 
 
 @FAMILIES
@@ -87,6 +92,38 @@ def test_creation(family: Family) -> None:
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW)]
 
     assert in_child(as_nobody, uid=NOBODY) == [0, errno.EPERM]
+    assert in_child(as_nobody, uid=NOBODY, userns=True) == [0, errno.EPERM]
+
+
+@pytest.mark.parametrize("userns", [False, True], ids=["nobody", "root of a user namespace"])
+@FAMILIES
+def test_what_takes_privilege(host: NetNS, family: Family, userns: bool) -> None:
+    """Control messages may be sent and received by anybody; options are the generic ones."""
+    v6 = family.pick(False, True)
+    options = {"SO_MARK": (socket.SOL_SOCKET, socket.SO_MARK, 1),
+               "SO_PRIORITY": (socket.SOL_SOCKET, socket.SO_PRIORITY, 7),
+               "SO_RCVBUFFORCE": (socket.SOL_SOCKET, SO_RCVBUFFORCE, 10000),
+               "SO_SNDBUFFORCE": (socket.SOL_SOCKET, SO_SNDBUFFORCE, 10000),
+               "TRANSPARENT": (family.level, IPV6_TRANSPARENT if v6 else IP_TRANSPARENT, 1),
+               "FREEBIND": (family.level, IPV6_FREEBIND if v6 else IP_FREEBIND, 1)}
+
+    def calls() -> dict[str, int]:
+        a, b, c = (Sock(family) for _ in range(3))
+        a.bind(family.near, 1)
+        out = {name: _errno(a.set, *option) for name, option in options.items()}
+        out["connect"] = _errno(b.bind(family.near2, 2).connect, family.near, 1)
+        out["send"] = _errno(b.sock.send, control(1))
+        out["receive"] = _errno(a.sock.recv, 100)
+        out["taken"] = _errno(c.bind, family.near, 1)
+        out["device"] = _errno(a.set_device, "lo")
+        out["another device"] = _errno(a.set_device, "v0")
+        return out
+
+    with host:
+        got = in_child(calls, uid=NOBODY, userns=userns)
+    assert got == dict.fromkeys(options, errno.EPERM) | {
+        "FREEBIND": 0, "connect": 0, "send": 0, "receive": 0, "taken": errno.EADDRINUSE,
+        "device": 0, "another device": errno.EPERM}
 
 
 @FAMILIES

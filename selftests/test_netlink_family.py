@@ -97,8 +97,9 @@ def test_dump_of_a_command_without_one(scratch: L2tp, cmd: Cmd) -> None:
     assert scratch.ask(cmd, flags=uapi.NLM_F_DUMP).errno == errno.EOPNOTSUPP
 
 
-def test_unprivileged_user(ns: NetNS) -> None:
-    """One fork for all: errno of every command and dump, asked by nobody."""
+@pytest.mark.parametrize("userns", [False, True], ids=["nobody", "root of a user namespace"])
+def test_unprivileged_user(ns: NetNS, userns: bool) -> None:
+    """One fork for all: errno of every command and dump, asked by one who may do nothing here."""
     ns.l2tp.tunnel()
     sid, short = u32(Attr.SESSION_ID, 1), u16(Attr.CONN_ID, 1)
     tid = u32(Attr.CONN_ID, 1)
@@ -113,7 +114,7 @@ def test_unprivileged_user(ns: NetNS) -> None:
         return out
 
     with ns:
-        got = system.in_child(ask, uid=system.NOBODY)
+        got = system.in_child(ask, uid=system.NOBODY, userns=userns)
     want = {cmd.name: errno.EPERM for cmd in PRIVILEGED}
     want |= {f"malformed {cmd.name}": errno.EPERM for cmd in PRIVILEGED}
     want |= {f"dump {cmd.name}": errno.EPERM for cmd in DUMPABLE}
@@ -121,6 +122,36 @@ def test_unprivileged_user(ns: NetNS) -> None:
     want |= {"NOOP": 0, "malformed NOOP": errno.ERANGE, "unknown": errno.EOPNOTSUPP}
     assert got == want
     assert ns.l2tp.tunnels() == [1]
+
+
+def test_root_on_the_socket_of_nobody(ns: NetNS) -> None:
+    """Who opened the socket counts as well: it may be the standard output of a set-uid program."""
+    ns.l2tp.tunnel()
+
+    def ask() -> list[int]:
+        os.seteuid(system.NOBODY)
+        genl = L2tp()
+        os.seteuid(0)
+        return [genl.ask(cmd, u32(Attr.CONN_ID, 1)).errno for cmd in PRIVILEGED]
+
+    with ns:
+        assert system.in_child(ask) == [errno.EPERM] * len(PRIVILEGED)
+
+
+def test_socket_from_outside_a_user_namespace(ns: NetNS) -> None:
+    """Root of a network namespace makes no tunnel of a socket that it was handed by another."""
+    sockets = [ns.udp(("127.0.0.1", 5000), ("127.0.0.2", 5001)),
+               ns.socket(proto=uapi.IPPROTO_L2TP)]
+
+    def create() -> list[int]:
+        genl = L2tp()
+        return [genl.try_tunnel(encap=encap, fd=sock.fileno()).errno
+                for encap, sock in enumerate(sockets)]
+
+    with ns:
+        got = system.in_child(create, uid=system.NOBODY, userns=True, netns=True)
+    assert got == [errno.EINVAL, errno.EINVAL]
+    assert ns.l2tp.tunnels() == []
 
 
 def test_unprivileged_listener_hears_events(ns: NetNS) -> None:

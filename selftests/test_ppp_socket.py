@@ -235,7 +235,11 @@ def test_refused_connect_leaves_nothing(ppp: Ppp) -> None:
     eventually(lambda: ppp.open().errno_of_connect(Address(3, 0, 4, 0, udp.fileno())) == 0)
 
 
-def test_unprivileged(ppp: Ppp) -> None:
+USERNS = pytest.mark.parametrize("userns", [False, True], ids=["nobody", "root of a user namespace"])
+
+
+@USERNS
+def test_unprivileged(ppp: Ppp, userns: bool) -> None:
     """B23, PPP-CAP: what netlink asks a capability for."""
     ppp.tunnel()
     ppp.ns.l2tp.session(1, 11, 21, pw_type=PwType.PPP)
@@ -248,17 +252,46 @@ def test_unprivileged(ppp: Ppp) -> None:
             Address(0, 10, 2, 20)), strict=True)]
 
     refused = expect("PPP-CAP", c=0, rust=errno.EPERM)
-    assert system.in_child(connect, uid=system.NOBODY) == [refused, refused, refused, errno.EINVAL]
+    assert system.in_child(connect, uid=system.NOBODY, userns=userns) == [
+        refused, refused, refused, errno.EINVAL]
 
 
-def test_root_of_a_namespace_may(ns: NetNS) -> None:
+@USERNS
+def test_unprivileged_user_of_a_session(ppp: Ppp, userns: bool) -> None:
+    """Whoever is handed a connected socket may do with it what its owner may."""
+    ppp.tunnel()
+    session = ppp.session()
+    session.sock.setblocking(False)
+
+    def calls() -> list[int]:
+        return [errno_of(session.name), errno_of(session.sock.send, LCP),
+                errno_of(session.sock.recv, 100),
+                errno_of(session.set, pppox.SO_SENDSEQ, 1), errno_of(session.get, pppox.SO_SENDSEQ),
+                errno_of(session.stats), session.errno_of(pppox.PPPIOCSMRU),
+                errno_of(session.channel)]
+
+    got = system.in_child(calls, uid=system.NOBODY, userns=userns)
+    assert got == [0, 0, errno.EAGAIN, 0, 0, 0, 0, 0]
+
+
+def connect_in_own_namespace(udp: socket.socket | None) -> int:
+    """The errno of nobody, as root of namespaces, who makes a tunnel of this socket or his own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
     def connect() -> int:
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock = socket.socket(24, 2, 1)
-        data = Address(1, 0, 2, 0, udp.fileno()).pack()
-        return ctypes.CDLL(None).connect(sock.fileno(), data, len(data))
+        mine = udp or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        data = Address(1, 0, 2, 0, mine.fileno()).pack()
+        with socket.socket(24, socket.SOCK_DGRAM, 1) as sock:
+            return ctypes.get_errno() if libc.connect(sock.fileno(), data, len(data)) else 0
 
-    assert system.in_child(connect, uid=system.NOBODY, userns=True, netns=True) == 0
+    return system.in_child(connect, uid=system.NOBODY, userns=True, netns=True)
+
+
+def test_root_of_a_namespace_may(ppp: Ppp) -> None:
+    """But not with a socket that he was handed from outside."""
+    assert connect_in_own_namespace(None) == 0
+    assert connect_in_own_namespace(ppp.udp(5000)) == errno.EINVAL
+    assert ppp.ns.l2tp.tunnels() == []
 
 
 # --- modes (7.4)
