@@ -65,7 +65,7 @@ coverage:
 fuzz-host:
 	$(tools)/fuzz-host $(ARGS)
 
-.PHONY: setup demo test test-debug soak
+.PHONY: setup demo test test-debug soak fuzz
 setup:
 	$(tools)/setup
 demo:
@@ -76,6 +76,10 @@ test-debug:
 	$(tools)/test debug
 soak: modules
 	$(tools)/test soak
+# COUNT, SECONDS, SEED, ROUND; DEBUG=1 for the debug kernel, ONLY=packets for a part
+fuzz: $(if $(DEBUG),,modules)
+	$(foreach v,COUNT SECONDS SEED ROUND,$(if $($(v)),L2TP_FUZZ_$(v)=$($(v)))) \
+		ARGS='$(if $(ONLY),-k $(ONLY))' $(tools)/test $(if $(DEBUG),build-debug fuzz-debug,fuzz)
 
 .PHONY: clean
 clean:
@@ -83,7 +87,7 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-test rust-project.json
+	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-test rust-project.json
 
 .PHONY: help
 help:
@@ -97,6 +101,9 @@ help:
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
 	@echo '  make test-debug       the tests on a kernel with KASAN, lockdep, kmemleak and more'
 	@echo '  make soak             10 minutes of sockets coming and going (L2TP_SOAK=seconds)'
+	@echo '  make fuzz             a million requests, socket calls and packets in a virtual machine,'
+	@echo '                        and everything that ends a tunnel at once (COUNT=, SECONDS=,'
+	@echo '                        SEED=, ROUND= for one round once more, ONLY=packets, DEBUG=1)'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
 	@echo '  make check-unsafe     unsafe code only where it may be'
