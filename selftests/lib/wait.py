@@ -2,17 +2,21 @@
 """Waiting for a condition instead of sleeping, and doing things at the same time."""
 
 import faulthandler
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+#: The debug kernel takes its time.
+PATIENCE = 6 if os.uname().release.endswith("-debug") else 1
 
 
 def eventually(condition: Callable[[], T], timeout: float = 10.0, what: str = "",
                interval: float = 0.01) -> T:
     """Call `condition` until it returns something true, and return that; fail after `timeout`."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
@@ -40,7 +44,7 @@ def at_once(*actions: Callable[[], object]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(60 * PATIENCE)
         if thread.is_alive():
             faulthandler.dump_traceback()
             raise AssertionError("hang")
