@@ -508,7 +508,8 @@ def test_nested_too_deeply(ns: NetNS, stack: ExitStack) -> None:
         local, peer = f"10.9.{tid}.1", f"10.9.{tid}.2"
         stack.enter_context(Link(sock)).up(local, peer)
     sender = stack.enter_context(ns.socket())
-    sender.sendto(b"down we go", (peer, 9))
+    with system.nested_ppp_devices():
+        sender.sendto(b"down we go", (peer, 9))
     stats = [ns.l2tp.session_stats(tid, 10) for tid in range(deepest, 0, -1)]
     counts = [(each[Stat.TX_PACKETS], each[Stat.TX_ERRORS]) for each in stats]
     sent = counts.count((1, 0))
