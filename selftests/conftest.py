@@ -86,6 +86,19 @@ def kernel_log(_kernel_log: system.KernelLog) -> Iterator[Callable[[], list[str]
         pytest.fail("kernel splat:\n" + "\n".join(seen[-80:]), pytrace=False)
 
 
+@pytest.fixture(autouse=True)
+def _same_namespace() -> Iterator[None]:
+    """No test leaves the others in a namespace of its own."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    yield
+    after = os.stat("/proc/thread-self/ns/net")
+    try:
+        assert os.path.samestat(os.fstat(before), after)
+    finally:
+        os.setns(before, os.CLONE_NEWNET)
+        os.close(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _steady_kernel_text() -> Iterator[None]:
     """Keeps the switches on that sockets of the tests turn on in the text of the network stack.

@@ -43,14 +43,18 @@ class Faults:
 
     @contextlib.contextmanager
     def only_from(self, module: str) -> Iterator[None]:
-        """Within the block, only what functions of `module` call may fail; but not the making of a
-        slab cache, of which the kernel complains with a stack trace."""
+        """Within the block, only what functions of `module` call may fail, or of any module if it is
+        "", as when it has yet to find its place; but not the making of a slab cache, of which the
+        kernel complains with a stack trace."""
         symbols = _symbols()
         inside = [address for address, _, where in symbols if where == module]
+        first, last = min(inside), max(inside)
+        if not module:
+            first, last = last + 1, 2**64 - 2
         cache = next(i for i, symbol in enumerate(symbols)
                      if symbol[1].startswith("__kmem_cache_create_args"))
-        settings = {"stacktrace-depth": 32, "require-start": min(inside),
-                    "require-end": max(inside) + 1, "reject-start": symbols[cache][0],
+        settings = {"stacktrace-depth": 32, "require-start": first, "require-end": last + 1,
+                    "reject-start": symbols[cache][0],
                     "reject-end": symbols[cache + 1][0]}
         defaults = {"require-start": 0, "require-end": 2**64 - 1, "reject-start": 0,
                     "reject-end": 0}
