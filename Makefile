@@ -65,7 +65,7 @@ coverage:
 fuzz-host:
 	$(tools)/fuzz-host $(ARGS)
 
-.PHONY: setup demo test test-debug soak fuzz
+.PHONY: setup demo test test-debug soak fuzz bench
 setup:
 	$(tools)/setup
 demo:
@@ -80,6 +80,8 @@ soak: modules
 fuzz: $(if $(DEBUG),,modules)
 	$(foreach v,COUNT SECONDS SEED ROUND,$(if $($(v)),L2TP_FUZZ_$(v)=$($(v)))) \
 		ARGS='$(if $(ONLY),-k $(ONLY))' $(tools)/test $(if $(DEBUG),build-debug fuzz-debug,fuzz)
+bench: modules
+	$(tools)/bench
 
 .PHONY: clean
 clean:
@@ -87,7 +89,8 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-test rust-project.json
+	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-test \
+		rust-project.json
 
 .PHONY: help
 help:
@@ -104,6 +107,7 @@ help:
 	@echo '  make fuzz             a million requests, socket calls and packets in a virtual machine,'
 	@echo '                        and everything that ends a tunnel at once (COUNT=, SECONDS=,'
 	@echo '                        SEED=, ROUND= for one round once more, ONLY=packets, DEBUG=1)'
+	@echo '  make bench            count the instructions of a packet: ours, C, VXLAN'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
 	@echo '  make check-unsafe     unsafe code only where it may be'
