@@ -29,18 +29,21 @@
 //! run with bottom halves off and take no lock.
 
 use crate::{
-    abstractions::net::{
-        net_namespace::Net,
-        netdevice::{
-            self,
-            Config,
-            DevicePtr,
-            Driver,
-            TxVerdict,
-            Unregistered, //
+    abstractions::{
+        net::{
+            net_namespace::Net,
+            netdevice::{
+                self,
+                Config,
+                DevicePtr,
+                Driver,
+                TxVerdict,
+                Unregistered, //
+            },
+            rtnetlink,
+            skbuff::Skb, //
         },
-        rtnetlink,
-        skbuff::Skb, //
+        sync::bottom_half, //
     },
     discard::{
         discard_of,
@@ -103,15 +106,21 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// None: the device counts what it drops.
+    /// `ENOMEM`. The device counts what it drops.
     #[inline]
-    pub fn deliver(&self, session: &Session, mut skb: Skb, guard: &rcu::Guard) -> Result {
-        if let Some(device) = self.device.get(guard) {
-            skb.reset_for_receive();
-            device.receive(skb);
-        } else {
+    pub fn deliver(
+        &self,
+        session: &Session,
+        mut skb: Skb,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Result {
+        let Some(device) = self.device.get(guard) else {
             discard_of(session, skb, Reason::NoFarSide);
-        }
+            return Ok(());
+        };
+        skb.decapsulate()?;
+        device.receive(skb, bh);
         Ok(())
     }
 
@@ -141,8 +150,8 @@ impl Driver for Interface {
     }
 
     #[inline]
-    fn start_xmit(&self, skb: Skb) -> TxVerdict {
-        match self.session.transmit(skb) {
+    fn start_xmit(&self, skb: Skb, bh: &bottom_half::Guard) -> TxVerdict {
+        match self.session.transmit(skb, bh) {
             Ok(()) => TxVerdict::Sent,
             Err(_) => TxVerdict::Dropped,
         }

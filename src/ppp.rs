@@ -66,6 +66,7 @@ use crate::{
             skbuff::Skb,
             sock::Endpoints, //
         },
+        sync::bottom_half,
         uaccess, //
     },
     discard::{
@@ -147,9 +148,15 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// `ENOTCONN` if there is no socket, `ENOBUFS` if the queue is full.
+    /// `ENOTCONN` if there is no socket, `ENOBUFS` if the queue is full; `ENOMEM`.
     #[inline]
-    pub fn deliver(&self, session: &Session, mut skb: Skb, guard: &rcu::Guard) -> Result {
+    pub fn deliver(
+        &self,
+        session: &Session,
+        mut skb: Skb,
+        guard: &rcu::Guard,
+        _bh: &bottom_half::Guard,
+    ) -> Result {
         let Some(socket) = self.socket.get(guard) else {
             discard_of(session, skb, Reason::NoFarSide);
             return Err(ENOTCONN);
@@ -158,7 +165,7 @@ impl Port {
         if head.is_some_and(|head| head.starts_with(&ADDRESS_AND_CONTROL)) {
             let _ = skb.pull(ADDRESS_AND_CONTROL.len());
         }
-        skb.reset_for_receive();
+        skb.reset_for_receive()?;
         socket.deliver(skb, guard)
     }
 
@@ -267,7 +274,7 @@ impl Proto for PppoL2tp {
         // IP takes the socket that a packet is charged to for an internet socket, and looks into it.
         skb.orphan();
         // Like a wire, it does not tell what became of the frame; the counters do.
-        let _ = session.transmit(skb);
+        let _ = session.transmit(skb, &bottom_half::Guard::new());
         Ok(())
     }
 
@@ -330,6 +337,11 @@ impl Proto for PppoL2tp {
 
     #[inline]
     fn start_xmit(session: &Arc<Session>, mut skb: Skb) {
+        // A bridged channel may bring what a device has put together, which is not taken apart here.
+        if skb.is_gso() {
+            session.count_tx_error();
+            return;
+        }
         // Room for everything at once, so that a frame that lacks it is copied once.
         let reserve = headroom(session);
         let Ok(head) = skb.prepend(reserve, ADDRESS_AND_CONTROL.len()) else {
@@ -339,7 +351,7 @@ impl Proto for PppoL2tp {
         for (to, from) in head.iter_mut().zip(ADDRESS_AND_CONTROL) {
             *to = from;
         }
-        let _ = session.transmit(skb);
+        let _ = session.transmit(skb, &bottom_half::Guard::new());
     }
 
     fn dropped(session: &Arc<Session>) {

@@ -6,7 +6,10 @@
 //! call.
 
 use crate::{
-    abstractions::net::skbuff::Skb,
+    abstractions::{
+        net::skbuff::Skb,
+        sync::bottom_half, //
+    },
     eth,
     ppp,
     session::Session, //
@@ -26,17 +29,23 @@ pub enum Pseudowire {
 }
 
 impl Pseudowire {
-    /// Hands a frame of `session` to the pseudowire. Bottom halves must be off.
+    /// Hands a frame of `session` to the pseudowire.
     ///
     /// # Errors
     ///
     /// `ENOTCONN` if there is nobody to take it, and what else there is to say against a frame, which
     /// counts as an error of the session.
     #[inline]
-    pub fn deliver(&self, session: &Session, skb: Skb, guard: &rcu::Guard) -> Result {
+    pub fn deliver(
+        &self,
+        session: &Session,
+        skb: Skb,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Result {
         match self {
-            Self::Eth(port) => port.deliver(session, skb, guard),
-            Self::Ppp(port) => port.deliver(session, skb, guard),
+            Self::Eth(port) => port.deliver(session, skb, guard, bh),
+            Self::Ppp(port) => port.deliver(session, skb, guard, bh),
         }
     }
 

@@ -355,21 +355,19 @@ impl Session {
     }
 
     /// Counts a frame that could not be sent.
-    #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), expect(dead_code))]
     pub fn count_tx_error(&self) {
         self.stats.tx_errors.count();
         self.tunnel.counters().tx_errors.count();
     }
 
-    /// Sends a frame. Counts it, whatever becomes of it. Any context.
+    /// Sends a frame. Counts it, whatever becomes of it.
     ///
     /// # Errors
     ///
     /// Those of [`Tunnel::output`].
     #[inline]
-    pub fn transmit(&self, skb: Skb) -> Result {
+    pub fn transmit(&self, skb: Skb, bh: &bottom_half::Guard) -> Result {
         let guard = rcu::read_lock();
-        let bh = bottom_half::Guard::new();
         // In version 2, the peer's tunnel id is part of it.
         let late;
         let header = if self.peerless {
@@ -379,21 +377,57 @@ impl Session {
             &self.header
         };
         let numbers = (self.send_seq.load(Relaxed) && header.carries_ns()).then_some(&self.ns);
-        match self.tunnel.output(skb, header, numbers, &guard) {
+        if skb.is_gso() && !self.tunnel.takes_segments(&skb, header, numbers.is_some()) {
+            self.transmit_segments(skb, header, numbers, &guard, bh)
+        } else {
+            self.transmit_one(skb, header, numbers, &guard, bh)
+        }
+    }
+
+    #[inline]
+    fn transmit_one(
+        &self,
+        mut skb: Skb,
+        header: &DataHeader,
+        numbers: Option<&Atomic<u32>>,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Result {
+        let (packets, more) = skb.segments();
+        let more = more.wrapping_add(header.len(numbers.is_some()));
+        match self.tunnel.output(skb, header, numbers, guard) {
             Ok(len) => {
                 if numbers.is_some() {
                     trace::sent(self);
                 }
-                self.stats.count_tx(len, &bh);
-                self.tunnel.counters().count_tx(len, &bh);
+                let len = len.wrapping_add(packets.wrapping_sub(1).wrapping_mul(more));
+                self.stats.count_tx(packets, len, bh);
+                self.tunnel.counters().count_tx(packets, len, bh);
                 Ok(())
             }
             Err(e) => {
-                self.stats.tx_errors.count();
-                self.tunnel.counters().tx_errors.count();
+                self.count_tx_error();
                 Err(e)
             }
         }
+    }
+
+    /// Sends the segments of a packet one by one.
+    #[cold]
+    fn transmit_segments(
+        &self,
+        skb: Skb,
+        header: &DataHeader,
+        numbers: Option<&Atomic<u32>>,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Result {
+        let segments = skb.segment().inspect_err(|_| self.count_tx_error())?;
+        let mut sent = Ok(());
+        for segment in segments {
+            sent = sent.and(self.transmit_one(segment, header, numbers, guard, bh));
+        }
+        sent
     }
 
     /// Deals with a data message for this session. `skb` begins with the L2TP header, whose ids and
@@ -468,11 +502,14 @@ impl Session {
 
     /// Delivers a frame that came in an L2TP message of `len` bytes.
     #[inline]
-    fn deliver(&self, skb: Skb, len: usize, guard: &rcu::Guard) {
+    fn deliver(&self, mut skb: Skb, len: usize, guard: &rcu::Guard) {
         let bh = bottom_half::Guard::new();
-        self.stats.count_rx(len, &bh);
-        self.tunnel.counters().count_rx(len, &bh);
-        if let Err(e) = self.pseudowire.deliver(self, skb, guard) {
+        let (packets, more) = skb.inner_segments();
+        let more = more.wrapping_add(len.wrapping_sub(skb.len()));
+        let len = len.wrapping_add(packets.wrapping_sub(1).wrapping_mul(more));
+        self.stats.count_rx(packets, len, &bh);
+        self.tunnel.counters().count_rx(packets, len, &bh);
+        if let Err(e) = self.pseudowire.deliver(self, skb, guard, &bh) {
             self.undelivered(e);
         }
     }

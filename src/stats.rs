@@ -85,16 +85,16 @@ impl Stats {
         })
     }
 
-    /// Counts a message that was sent.
+    /// Counts messages that were sent.
     #[inline]
-    pub fn count_tx(&self, bytes: usize, bh: &bottom_half::Guard) {
-        self.traffic.add::<TX>(bytes, bh);
+    pub fn count_tx(&self, packets: usize, bytes: usize, bh: &bottom_half::Guard) {
+        self.traffic.add::<TX>(packets, bytes, bh);
     }
 
-    /// Counts a message that was received and is about to be delivered.
+    /// Counts messages that were received and are about to be delivered.
     #[inline]
-    pub fn count_rx(&self, bytes: usize, bh: &bottom_half::Guard) {
-        self.traffic.add::<RX>(bytes, bh);
+    pub fn count_rx(&self, packets: usize, bytes: usize, bh: &bottom_half::Guard) {
+        self.traffic.add::<RX>(packets, bytes, bh);
     }
 
     /// Reads all counters. Any context.

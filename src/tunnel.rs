@@ -74,6 +74,9 @@ use kernel::{
     }, //
 };
 
+/// The longest UDP payload of which segments are to be made, with room for any IP header.
+const SEGMENTS_LEN_MAX: usize = 65535 - 60 - UdpHeader::LEN;
+
 /// What a tunnel is to be.
 #[derive(Clone, Copy)]
 pub struct TunnelConfig {
@@ -271,6 +274,16 @@ impl Tunnel {
         self.sock.headroom().saturating_add(self.udp_header_len())
     }
 
+    /// Whether a packet that stands for several can be sent with the header of one, which devices
+    /// then repeat: not if each is to have a number of its own. Nor over IP, as devices do not know
+    /// protocol 115.
+    #[inline]
+    pub fn takes_segments(&self, skb: &Skb, header: &DataHeader, numbered: bool) -> bool {
+        self.config.encap == EncapType::Udp
+            && !numbered
+            && skb.len() <= SEGMENTS_LEN_MAX.wrapping_sub(header.max_len())
+    }
+
     /// Adds the L2TP header, with the next of `numbers` if there are any, and those below it, and
     /// sends the packet. Returns the length of the L2TP message. Bottom halves must be off; takes
     /// no lock.
@@ -312,6 +325,7 @@ impl Tunnel {
             return Err(EMSGSIZE);
         }
 
+        self.sock.encapsulate(&mut skb, &route, udp_len != 0)?;
         let header_len = udp_len.wrapping_add(l2tp_len);
         let bytes = skb.prepend(route.headroom().wrapping_add(header_len), header_len)?;
         let (udp, l2tp) = bytes.split_at_mut_checked(udp_len).ok_or(EINVAL)?;

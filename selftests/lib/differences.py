@@ -86,6 +86,8 @@ DIFF("B31", "1.8.4", "C registers no ICMP error handler for protocol 115, so an 
      "and queues errors for sockets that ask for it (IP_RECVERR, IPV6_RECVERR), for no others.")
 DIFF("IP-REFS", "3.9", "How many module references a kernel-made L2TP/IP socket holds is C's "
      "arrangement of modules; what matters is that the count returns to its start value.")
+DIFF("OFFLOAD", "11.1, T2", "C's device has no offloads, so that each segment of a stream goes alone "
+     "through the stack; ours takes unfinished frames, as other tunnel devices do.")
 DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so "
      "it may reallocate packet heads on transmit; ours must never.")
 DIFF("UNREAD", "1.7.6", "C queues what it cannot use on the kernel socket of an unmanaged tunnel, "

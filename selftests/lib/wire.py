@@ -292,6 +292,7 @@ class Wire:
         self._see_marks_only(self._tap_a)
         self._tap_b = self._tap(self.b)
         self._paged: socket.socket | None = None
+        self._unfinished: socket.socket | None = None
         self._marks = itertools.count(1)
 
     def close(self) -> None:
@@ -304,10 +305,11 @@ class Wire:
     def l2tp(self):
         return self.a.l2tp
 
-    def checksum_offload(self, on: bool) -> None:
-        """Off: checksums are complete in the frames that the far end sees."""
+    def checksum_offload(self, on: bool, ifname: str = "eth0") -> None:
+        """Off: checksums are complete in the frames that the far end sees, and none stands for
+        several."""
         value = ctypes.create_string_buffer(struct.pack("=II", 0x17, on))  # ETHTOOL_STXCSUM
-        request = struct.pack("=16sQ16x", b"eth0", ctypes.addressof(value))
+        request = struct.pack("=16sQ16x", ifname.encode(), ctypes.addressof(value))
         fcntl.ioctl(self.a.socket(), 0x8946, request)  # SIOCETHTOOL
 
     def neighbour(self, address: str, mac: bytes = MAC_B) -> None:
@@ -395,12 +397,32 @@ class Wire:
         """With the Ethernet header, and perhaps padding."""
         self._tap_b.sendto(data, ("eth0", 0))
 
+    @staticmethod
+    def _vnet(ns: NetNS) -> socket.socket:
+        """For frames that follow a struct virtio_net_hdr."""
+        sock = ns.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sock.setsockopt(_SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
+        return sock
+
+    def transmit_unfinished(self, ifname: str, data: bytes, checksum_from: int, checksum_at: int,
+                            segment: int = 0) -> None:
+        """A frame from our end's stack whose checksum is left to the device: that of the bytes from
+        `checksum_from` on, to be stored `checksum_at` bytes further.  With `segment`, it is TCP,
+        and is to be cut into segments of so many bytes."""
+        if self._unfinished is None:
+            self._unfinished = self._vnet(self.a)
+        kind = 0
+        if segment:
+            kind = 4 if ETH_P_IPV6 in struct.unpack("!12x3H", data[:18]) else 1
+        vnet = struct.pack("=BBHHHH", 1, kind, checksum_from + 20, segment, checksum_from,
+                           checksum_at)
+        self._unfinished.sendto(vnet + data, (ifname, 0))
+
     def inject_paged(self, packet: bytes) -> None:
         """A packet of a page and more, of which nothing but the Ethernet header is linear."""
         assert len(packet) > 4096
         if self._paged is None:
-            self._paged = self.b.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._paged.setsockopt(_SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
+            self._paged = self._vnet(self.b)
         kind = ETH_P_IP if packet[0] >> 4 == 4 else ETH_P_IPV6
         vnet = struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0)
         self._paged.sendto(vnet + self.MAC_A + self.MAC_B + struct.pack("!H", kind) + packet,

@@ -3,7 +3,10 @@
 //! What the rooms have in common that stand in for pseudowires which are left out.
 
 use crate::{
-    abstractions::net::skbuff::Skb,
+    abstractions::{
+        net::skbuff::Skb,
+        sync::bottom_half, //
+    },
     error::Refusal,
     session::Session,
     uapi::attr, //
@@ -18,7 +21,13 @@ pub enum Port {}
 
 impl Port {
     /// Cannot be called.
-    pub fn deliver(&self, _session: &Session, _skb: Skb, _guard: &rcu::Guard) -> Result {
+    pub fn deliver(
+        &self,
+        _session: &Session,
+        _skb: Skb,
+        _guard: &rcu::Guard,
+        _bh: &bottom_half::Guard,
+    ) -> Result {
         match *self {}
     }
 

@@ -68,9 +68,9 @@ impl<const N: usize> Counters<N> {
         Ok(this)
     }
 
-    /// Counts one packet of `bytes` bytes on counter `I`.
+    /// Counts packets of `bytes` bytes in all on counter `I`.
     #[inline]
-    pub fn add<const I: usize>(&self, bytes: usize, _bh: &bottom_half::Guard) {
+    pub fn add<const I: usize>(&self, packets: usize, bytes: usize, _bh: &bottom_half::Guard) {
         const { assert!(I < N) };
         // SAFETY: By the type invariant the pointer is per-CPU memory for a `Slot`.
         let slot = unsafe { bindings::this_cpu_ptr(self.slots.as_ptr().cast()) };
@@ -81,10 +81,11 @@ impl<const N: usize> Counters<N> {
         unsafe {
             bindings::u64_stats_update_begin((*slot).sync.get());
             let count = (*slot).counts.get().cast::<Count>().add(I);
-            let (packets, old) = ((*count).packets, (*count).bytes);
-            (&raw mut (*count).packets).write_volatile(packets.wrapping_add(1));
+            let old = *count;
             // CAST: `usize` is at most 64 bits wide.
-            (&raw mut (*count).bytes).write_volatile(old.wrapping_add(bytes as u64));
+            (&raw mut (*count).packets).write_volatile(old.packets.wrapping_add(packets as u64));
+            // CAST: As above.
+            (&raw mut (*count).bytes).write_volatile(old.bytes.wrapping_add(bytes as u64));
             bindings::u64_stats_update_end((*slot).sync.get());
         }
     }

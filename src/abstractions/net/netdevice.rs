@@ -77,6 +77,14 @@ pub const ETH_DATA_LEN: u32 = bindings::ETH_DATA_LEN;
 /// The largest MTU there can be.
 pub const ETH_MAX_MTU: u32 = bindings::ETH_MAX_MTU;
 
+/// What is left to be done to frames that are sent, if nobody switches it off: to fill in checksums,
+/// to gather them from pieces, to cut them into segments. Not to frames in a tunnel that is within
+/// this one: they come complete.
+const OFFLOADS: bindings::netdev_features_t = bindings::NETIF_F_SG
+    | bindings::NETIF_F_FRAGLIST
+    | bindings::NETIF_F_HW_CSUM
+    | bindings::NETIF_F_GSO_SOFTWARE;
+
 /// What has become of a frame to be sent. The device counts it by that.
 pub enum TxVerdict {
     /// It is on its way.
@@ -99,11 +107,11 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// What is to point to the device while it is registered. Asked for once, at registration.
     fn pointer(&self) -> &DevicePtr<Self>;
 
-    /// A frame is to be sent. Bottom halves are off.
+    /// A frame is to be sent.
     ///
     /// On several CPUs at once: there is no transmit lock. This may come back to the same device
     /// before it returns, if what it sends is routed to it; but not without end, see [`Nesting`].
-    fn start_xmit(&self, skb: Skb) -> TxVerdict;
+    fn start_xmit(&self, skb: Skb, bh: &bottom_half::Guard) -> TxVerdict;
 
     /// The device is going to be unregistered by `ip link del`, or because its kind or its network
     /// namespace ends. Not called if the driver unregisters it. May sleep.
@@ -265,6 +273,9 @@ impl<T: Driver> Unregistered<T> {
             (*flags).set_priv_flags((*flags).priv_flags() & !sharing);
             (*flags).set_lltx(1);
             (*dev).set_pcpu_stat_type(bindings::netdev_stat_type_NETDEV_PCPU_STAT_DSTATS);
+            (*dev).features |= OFFLOADS;
+            (*dev).hw_features |= OFFLOADS;
+            (*dev).vlan_features |= OFFLOADS;
             (*dev).needs_free_netdev = true;
             (*dev).priv_destructor = Some(Self::destructor);
         }
@@ -310,7 +321,8 @@ impl<T: Driver> Unregistered<T> {
         let verdict = match (Nesting::enter(), &this.private.data) {
             // The packet generator keeps a reference to what it sends, unless told otherwise.
             (Some(_nesting), Some(data)) => match skb.unshare() {
-                Some(skb) => data.start_xmit(skb),
+                // SAFETY: By the safety requirement.
+                Some(skb) => data.start_xmit(skb, unsafe { bottom_half::Guard::assume() }),
                 None => TxVerdict::Dropped,
             },
             _ => {
@@ -453,15 +465,14 @@ impl<T: Driver> Device<T> {
         unsafe { (&raw const (*self.as_raw()).name).cast::<[u8; 16]>().read() }
     }
 
-    /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire. Any
-    /// context.
+    /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire.
+    /// Forgets what is known of it but its checksum.
     ///
     /// If the device is down, or the frame does not fit in its MTU with a VLAN tag, or too many
     /// frames wait, it is dropped, and counted as dropped and as an error. A frame without a whole
     /// Ethernet header is dropped and not counted.
-    pub fn receive(&self, mut skb: Skb) {
+    pub fn receive(&self, mut skb: Skb, _bh: &bottom_half::Guard) {
         let len = skb.len();
-        let _bh = bottom_half::Guard::new();
         let dev = self.as_raw();
         if skb.pull_head(ETH_HLEN).is_none() {
             return skb.discard(DropReason::PKT_TOO_SMALL);

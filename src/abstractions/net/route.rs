@@ -295,6 +295,31 @@ impl Sock {
         fl6
     }
 
+    /// Makes what is left to the device about an Ethernet frame apply to the frame in the tunnel. To
+    /// be called before headers are added; then [`Sock::send`] is for the same route.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub fn encapsulate(&self, skb: &mut Skb, route: &Route<'_>, datagram: bool) -> Result {
+        let gso_type = match datagram {
+            true if self.no_checksum(route) => bindings::SKB_GSO_UDP_TUNNEL,
+            true => bindings::SKB_GSO_UDP_TUNNEL_CSUM,
+            false => 0,
+        };
+        skb.encapsulate(gso_type)
+    }
+
+    /// Whether UDP datagrams are sent without a checksum.
+    #[inline]
+    fn no_checksum(&self, route: &Route<'_>) -> bool {
+        match route.ends {
+            Endpoints::V4 { .. } => self.no_check_tx(),
+            Endpoints::V6 { .. } => self.no_check6_tx(),
+        }
+    }
+
     /// Sends a packet that begins with its transport header, which for a `datagram` is a UDP header
     /// without its checksum: adds that as the socket's options say, then the IP header, and gives
     /// the packet to the network layer. It is fragmented if it must be.
@@ -340,11 +365,12 @@ impl Sock {
     #[inline]
     fn set_udp_checksum(&self, skb: &mut Skb, route: &Route<'_>) -> Result {
         let len = i32::from(u16::try_from(skb.len()).map_err(|_| EMSGSIZE)?);
+        let no_checksum = self.no_checksum(route);
         match route.ends {
             // SAFETY: The packet is ours, and its transport header is a UDP header, linear.
             Endpoints::V4 { saddr, daddr } => unsafe {
                 bindings::udp_set_csum(
-                    self.no_check_tx(),
+                    no_checksum,
                     skb.as_ptr(),
                     u32::from_ne_bytes(saddr),
                     u32::from_ne_bytes(daddr),
@@ -354,7 +380,7 @@ impl Sock {
             // SAFETY: As above; the addresses are aligned, and outlive the call.
             Endpoints::V6 { saddr, daddr } => unsafe {
                 let (saddr, daddr) = (in6_addr(saddr), in6_addr(daddr));
-                bindings::udp6_set_csum(self.no_check6_tx(), skb.as_ptr(), &saddr, &daddr, len)
+                bindings::udp6_set_csum(no_checksum, skb.as_ptr(), &saddr, &daddr, len)
             },
         }
         Ok(())

@@ -15,7 +15,10 @@ use core::{
     slice, //
 };
 use kernel::{
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*, //
 };
 
@@ -192,6 +195,159 @@ impl Skb {
         self.push(n).ok_or(ENOMEM)
     }
 
+    /// What clones share, at the end of the packet's head.
+    #[inline]
+    fn shared_info(&self) -> *const bindings::skb_shared_info {
+        // SAFETY: The packet is valid. `end` is where its head ends: an offset, or a pointer if that
+        // is no longer.
+        unsafe {
+            #[cfg(CONFIG_64BIT)]
+            // CAST: 32 bits fit.
+            return (*self.as_ptr())
+                .head
+                .add((*self.as_ptr()).end as usize)
+                .cast();
+            #[cfg(not(CONFIG_64BIT))]
+            return (*self.as_ptr()).end.cast();
+        }
+    }
+
+    /// Whether the packet stands for several, its segments.
+    #[inline]
+    pub fn is_gso(&self) -> bool {
+        // SAFETY: The packet is valid; clones do not change this.
+        unsafe { (*self.shared_info()).gso_size != 0 }
+    }
+
+    /// Whether something is left to the device that sends the packet: to fill in a checksum, or to
+    /// cut it into segments.
+    #[inline]
+    fn has_offloads(&mut self) -> bool {
+        self.headers().ip_summed() == bindings::CHECKSUM_PARTIAL || self.is_gso()
+    }
+
+    /// How many packets this stands for, and how many bytes of headers each of them but the first
+    /// adds to those that are in it. `transport` is where the transport header is.
+    fn segments_at(&self, transport: u16) -> (usize, usize) {
+        if !self.is_gso() {
+            return (1, 0);
+        }
+        // SAFETY: The packet is valid.
+        let (segments, kind) = unsafe {
+            let info = self.shared_info();
+            (usize::from((*info).gso_segs), (*info).gso_type)
+        };
+        let start = usize::from(transport).saturating_sub(self.head_room());
+        // Of TCP, the length is in the header; others are as long as that of UDP.
+        let transport_len = if kind & (bindings::SKB_GSO_TCPV4 | bindings::SKB_GSO_TCPV6) != 0 {
+            let words = self
+                .head()
+                .get(start.saturating_add(12))
+                .map(|byte| byte >> 4);
+            usize::from(words.unwrap_or(0)).saturating_mul(4)
+        } else {
+            size_of::<bindings::udphdr>()
+        };
+        (segments.max(1), start.saturating_add(transport_len))
+    }
+
+    /// How many packets one that is being sent stands for, and how many bytes of headers each but
+    /// the first has of its own.
+    #[inline]
+    pub fn segments(&mut self) -> (usize, usize) {
+        if !self.is_gso() {
+            return (1, 0);
+        }
+        let transport = self.headers().transport_header;
+        self.segments_at(transport)
+    }
+
+    /// How many packets one that was received in a tunnel stands for, and how many bytes of headers
+    /// each but the first has of its own; those of the tunnel not counted.
+    #[inline]
+    pub fn inner_segments(&mut self) -> (usize, usize) {
+        if !self.is_gso() {
+            return (1, 0);
+        }
+        let transport = self.headers().inner_transport_header;
+        self.segments_at(transport)
+    }
+
+    /// Cuts a packet into the packets that it stands for. What begins at the data must be an
+    /// Ethernet frame. Their checksums are left to the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EPROTONOSUPPORT` or `EINVAL` if it is not understood.
+    pub fn segment(self) -> Result<Segments> {
+        // SAFETY: The packet is valid and ours, and stays so.
+        let segments = unsafe {
+            bindings::skb_gso_segment(
+                self.as_ptr(),
+                bindings::NETIF_F_SG | bindings::NETIF_F_HW_CSUM,
+            )
+        };
+        let first = from_err_ptr(segments)?;
+        if first.is_null() || ptr::eq(first, self.as_ptr()) {
+            return Err(EINVAL);
+        }
+        // SAFETY: We own a reference, which is given up. It is not a drop.
+        unsafe { bindings::consume_skb(self.into_raw()) };
+        // INVARIANT: C gives us a list of new packets.
+        Ok(Segments { next: first })
+    }
+
+    /// Makes what is left to the device about an Ethernet frame apply to the frame in a tunnel, whose
+    /// kind `gso_type` says if it is one that devices know. Headers may be put in front of the frame
+    /// only after this.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(super) fn encapsulate(&mut self, gso_type: u32) -> Result {
+        if !self.has_offloads() {
+            // A device must not take the checksum of an outer header for that of an inner one.
+            self.headers().set_encapsulation(0);
+            return Ok(());
+        }
+        // CAST: One bit.
+        // SAFETY: The packet is valid and ours.
+        unsafe {
+            to_result(bindings::iptunnel_handle_offloads(
+                self.as_ptr(),
+                gso_type as i32,
+            ))?;
+            bindings::skb_set_inner_protocol(self.as_ptr(), (bindings::ETH_P_TEB as u16).to_be());
+        }
+        Ok(())
+    }
+
+    /// Forgets the checksum and the flow hash of the layers below. To be called when the data is what
+    /// was in the tunnel. What is left to a device about that is so still: the other end of the
+    /// tunnel may be on this machine, where checksums and segments are not needed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub fn decapsulate(&mut self) -> Result {
+        if self.headers().encapsulation() != 0 || self.is_gso() {
+            // SAFETY: The packet is valid and ours.
+            to_result(unsafe { bindings::iptunnel_pull_offloads(self.as_ptr()) })?;
+        }
+        // The checksum that is left to be filled in may be the tunnel's.
+        let unfinished = self.headers().ip_summed() == bindings::CHECKSUM_PARTIAL
+            // SAFETY: The packet is valid.
+            && unsafe { bindings::skb_checksum_start_offset(self.as_ptr()) } >= 0;
+        if !unfinished {
+            self.headers().set_ip_summed(bindings::CHECKSUM_NONE);
+        }
+        // SAFETY: The packet is valid and ours.
+        unsafe { bindings::skb_clear_hash(self.as_ptr()) };
+        Ok(())
+    }
+
     /// Forgets what the layers above knew: control block, connection tracking, route. The owning
     /// socket and the flow hash stay.
     #[inline]
@@ -204,18 +360,22 @@ impl Skb {
         }
     }
 
-    /// Forgets what the layers below knew: checksum, flow hash, route, connection tracking, IPsec
-    /// path.
+    /// Forgets what the layers below knew: besides what [`Skb::decapsulate`] says, route, connection
+    /// tracking and IPsec path.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     #[inline]
-    pub fn reset_for_receive(&mut self) {
-        self.headers().set_ip_summed(bindings::CHECKSUM_NONE);
+    pub fn reset_for_receive(&mut self) -> Result {
+        self.decapsulate()?;
         // SAFETY: The packet is valid and ours.
         unsafe {
             bindings::secpath_reset(self.as_ptr());
-            bindings::skb_clear_hash(self.as_ptr());
             bindings::skb_dst_drop(self.as_ptr());
             bindings::nf_reset_ct(self.as_ptr());
         }
+        Ok(())
     }
 
     /// Sets the device that the packet is being sent by, null for none.
@@ -292,6 +452,39 @@ impl Drop for Skb {
         let reason = DropReason::NOT_SPECIFIED;
         // SAFETY: By the type invariants we own a reference.
         unsafe { bindings::sk_skb_reason_drop(ptr::null_mut(), self.as_ptr(), reason.0) }
+    }
+}
+
+/// The packets that another one stood for.
+///
+/// # Invariants
+///
+/// `next` is null or the first of a list of packets that are linked by `next`, with null at its end,
+/// and belong to this value.
+pub struct Segments {
+    next: *mut bindings::sk_buff,
+}
+
+impl Iterator for Segments {
+    type Item = Skb;
+
+    fn next(&mut self) -> Option<Skb> {
+        let ptr = NonNull::new(self.next)?;
+        // SAFETY: The packet is valid and in the list, by the type invariants.
+        // INVARIANT: The list goes on with what followed; the packet has left it.
+        unsafe {
+            let links = links(ptr.as_ptr());
+            self.next = (*links).next;
+            (*links).next = ptr::null_mut();
+        }
+        // INVARIANT: The list has given up its reference.
+        Some(Skb { ptr })
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 

@@ -54,3 +54,23 @@ bool HELPER(skb_quotes_ipv4)(const struct sk_buff *skb)
 {
 	return ip_hdr(skb)->version == IPVERSION;
 }
+
+struct sk_buff *HELPER(skb_gso_segment)(struct sk_buff *skb, netdev_features_t features)
+{
+	return skb_gso_segment(skb, features);
+}
+
+void HELPER(skb_set_inner_protocol)(struct sk_buff *skb, __be16 protocol)
+{
+	skb_set_inner_protocol(skb, protocol);
+}
+
+int HELPER(iptunnel_pull_offloads)(struct sk_buff *skb)
+{
+	return iptunnel_pull_offloads(skb);
+}
+
+int HELPER(skb_checksum_start_offset)(const struct sk_buff *skb)
+{
+	return skb_checksum_start_offset(skb);
+}

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is left to devices: checksums, and cutting large packets into segments, in tunnels.
+
+Whether our device takes such frames or the stack finishes them first, the wire looks the same.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from lib import attrs as nla
+from lib import pair, system
+from lib.netns import Hosts
+from lib.uapi import Attr, Encap, L2Spec, Stat
+from lib.wire import Path, Session, Wire, checksum, frame, ip4, ip6, packed, pattern
+
+TUNNELS = {
+    "udp4": (10, Path(4, Encap.UDP, 5010, 6010)),
+    "udp4-zero": (11, Path(4, Encap.UDP, 5011, 6011, zero_checksum=True)),
+    "udp6": (12, Path(6, Encap.UDP, 5012, 6012)),
+    "udp6-zero": (13, Path(6, Encap.UDP, 5013, 6013, zero_checksum=True)),
+    "ip4": (14, Path(4, Encap.IP)),
+    "ip6": (15, Path(6, Encap.IP)),
+}
+EXTRA = {"udp4": (nla.u8(Attr.UDP_CSUM, 1),), "udp6-zero": (nla.flag(Attr.UDP_ZERO_CSUM6_TX),)}
+MSS = 500
+
+
+class Ends:
+    """A wire with all tunnels, each with two sessions: one numbers its frames."""
+
+    def __init__(self) -> None:
+        self.wire = Wire()
+        self.sessions: dict[tuple[str, bool], Session] = {}
+        self.ns = dict.fromkeys(TUNNELS, 0)
+        for name, (tid, path) in TUNNELS.items():
+            self.wire.l2tp.tunnel(tid, tid + 100, encap=path.encap, local=path.a, peer=path.b,
+                                  sport=path.sport, dport=path.dport, extra=EXTRA.get(name, ()))
+            for seq in (False, True):
+                sid = tid << 16 | seq
+                session = Session(tid, sid, path, f"x{sid:x}", L2Spec.DEFAULT, bytes(range(8)))
+                self.sessions[name, seq] = session.create(self.wire, send_seq=int(seq))
+
+    def numbers(self, tunnel: str, seq: bool, count: int) -> list[int | None]:
+        """What the next frames must be numbered."""
+        if not seq:
+            return [None] * count
+        self.ns[tunnel] += count
+        return list(range(self.ns[tunnel] - count, self.ns[tunnel]))
+
+
+@pytest.fixture(scope="module")
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.wire.close()
+
+
+# --- inner packets
+
+A4, B4, A6, B6 = "10.0.0.1", "10.0.0.2", "fc00::1", "fc00::2"
+
+
+def tcp(family: int, payload: bytes, at: int, last: bool, partial: bool = False) -> bytes:
+    """A segment at `at` of a stream; only the last one has PSH. `partial`: the checksum field has the
+    sum over the pseudo header."""
+    head = struct.pack("!HHIIBBHHH", 1000, 2000, 7000 + at, 1, 5 << 4, 0x18 if last else 0x10,
+                       9999, 0, 0)
+    src, dst = (A4, B4) if family == 4 else (A6, B6)
+    pseudo = packed(src) + packed(dst) + struct.pack("!II", len(head) + len(payload), 6)
+    check = ~checksum(pseudo) & 0xffff if partial else checksum(pseudo + head + payload)
+    return head[:16] + struct.pack("!H", check) + head[18:] + payload
+
+
+def inner(family: int, payload: bytes, at: int = 0, last: bool = True, *, partial: bool = False,
+          vlan: bool = False) -> bytes:
+    """A frame with one TCP segment; IPv4 counts its packets from 50 on."""
+    segment = tcp(family, payload, at, last, partial)
+    if family == 4:
+        packet, kind = ip4(A4, B4, 6, segment, ident=50 + at // MSS), 0x0800
+    else:
+        packet, kind = ip6(A6, B6, 6, segment), 0x86dd
+    if vlan:
+        return frame(struct.pack("!HH", 5, kind) + packet, ethertype=0x8100)
+    return frame(packet, ethertype=kind)
+
+
+def transport(family: int, vlan: bool) -> int:
+    return 14 + 4 * vlan + (20 if family == 4 else 40)
+
+
+def check_sent(ends: Ends, session: Session, wanted: list[bytes], numbers: list) -> None:
+    """These frames are all that has come out at the far end."""
+    packets = ends.wire.packets()
+    assert len(packets) == len(wanted)
+    for packet, data, number in zip(packets, wanted, numbers):
+        ident = struct.unpack("!H", packet[4:6])[0] if session.path.family == 4 else 0
+        assert packet == session.path.outgoing(session.sent(data, number), ident)
+    if session.path.family == 4:
+        idents = [struct.unpack("!H", packet[4:6])[0] for packet in packets]
+        assert len(set(idents)) == len(idents)
+
+
+def switch(wire: Wire, session: Session, on: bool) -> None:
+    """Features of our device; C's has none."""
+    if system.impl() == "rust":
+        wire.checksum_offload(on, session.ifname)
+
+
+TUNNEL = pytest.mark.parametrize("tunnel", TUNNELS)
+SEQ = pytest.mark.parametrize("seq", [False, True], ids=["plain", "seq"])
+
+
+@TUNNEL
+@SEQ
+def test_segments(ends: Ends, tunnel: str, seq: bool) -> None:
+    """Every byte of every segment of a large frame; with a tag, too; features on and off."""
+    session, wire = ends.sessions[tunnel, seq], ends.wire
+    data = pattern(2 * MSS + 123)
+    for family, vlan, on in ((4, False, True), (6, False, True), (4, True, True), (6, True, True),
+                             (4, False, False), (6, True, False)):
+        switch(wire, session, on)
+        wanted = [inner(family, data[at:at + MSS], at, at + MSS >= len(data), vlan=vlan)
+                  for at in range(0, len(data), MSS)]
+        numbers = ends.numbers(tunnel, seq, len(wanted))
+        counts = session.transmitted(*wanted)
+        before = wire.counters()
+        wire.transmit_unfinished(session.ifname, inner(family, data, partial=True, vlan=vlan),
+                                 transport(family, vlan), 16, MSS)
+        check_sent(ends, session, wanted, numbers)
+        # The device counts what it was given, session and tunnel what is on the wire.
+        changes = wire.changes(before)
+        for name, value in counts.items():
+            assert name.startswith("device") or changes.get(name) == value, name
+    switch(wire, session, True)
+
+
+@TUNNEL
+@SEQ
+def test_checksum(ends: Ends, tunnel: str, seq: bool) -> None:
+    """One that is left to the device is right on the wire, and so is the one around it."""
+    session, wire = ends.sessions[tunnel, seq], ends.wire
+    for on in (True, False):
+        switch(wire, session, on)
+        for family, vlan in ((4, False), (6, False), (4, True)):
+            wire.transmit_unfinished(session.ifname,
+                                     inner(family, pattern(99), partial=True, vlan=vlan),
+                                     transport(family, vlan), 16)
+            check_sent(ends, session, [inner(family, pattern(99), vlan=vlan)],
+                       ends.numbers(tunnel, seq, 1))
+    switch(wire, session, True)
+
+
+@TUNNEL
+def test_segments_larger_than_the_path(ends: Ends, tunnel: str) -> None:
+    """Segments that do not fit are sent in fragments, as any other frame is."""
+    session, wire = ends.sessions[tunnel, False], ends.wire
+    data = pattern(2800)
+    wire.a.set_mtu("eth0", 1300)
+    try:
+        wire.transmit_unfinished(session.ifname, inner(4, data, partial=True),
+                                 transport(4, False), 16, 1400)
+        packets = wire.packets()
+    finally:
+        wire.a.set_mtu("eth0", 1500)
+    assert len(packets) == 4 and all(len(packet) <= 1300 for packet in packets)
+    # of the last fragment, the end of the payload
+    assert packets[1].endswith(data[1300:1400]) and packets[3].endswith(data[2700:])
+
+
+# --- both ends on one machine
+
+
+@pytest.mark.parametrize("seq", [False, True], ids=["plain", "seq"])
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("encap", [Encap.UDP, Encap.IP])
+def test_stream(hosts: Hosts, encap: Encap, family: int, seq: bool) -> None:
+    """A TCP stream between two ends that finish nothing arrives as it was sent, and is counted in
+    packets of the path's size, not in those that the ends hand over."""
+    wire = pair.Wire(hosts, encap, family, cookie=8, seq=seq).up()
+    wire.ping()
+    for inner_family in (4, 6):
+        data = pair.tcp_transfer(hosts.a, hosts.b, wire.inner(inner_family)[1], 300_000)
+        assert data == pair.pattern(300_000)
+    # Not exactly: a stream sends again what the backlog of a slow machine has dropped.
+    sent, received = wire.stats(0), wire.stats(1)
+    assert sent[Stat.TX_BYTES] >= received[Stat.RX_BYTES] > 600_000
+    assert sent[Stat.TX_PACKETS] >= received[Stat.RX_PACKETS] > 600_000 // 1500
+    assert sent[Stat.TX_ERRORS] == 0
+
+
+@pytest.mark.parametrize("encap", [Encap.UDP, Encap.IP])
+def test_stream_in_ipsec(hosts: Hosts, encap: Encap) -> None:
+    """With IPsec below, which can leave nothing to others, a stream arrives as it was sent."""
+    for host, here, there, _, _ in hosts.both():
+        for source, target, spi, direction in ((here, there, 1, "out"), (there, here, 2, "in")):
+            number = spi if host is hosts.a else 3 - spi
+            host.run("ip", "xfrm", "state", "add", "src", source, "dst", target, "proto", "esp",
+                     "spi", str(number), "mode", "transport", "enc", "cbc(aes)", "0x" + "42" * 16,
+                     "auth", "hmac(sha1)", "0x" + "23" * 20)
+            host.run("ip", "xfrm", "policy", "add", "src", source, "dst", target, "dir", direction,
+                     "tmpl", "src", source, "dst", target, "proto", "esp", "mode", "transport")
+    wire = pair.Wire(hosts, encap).up()
+    wire.ping()
+    data = pair.tcp_transfer(hosts.a, hosts.b, wire.inner(4)[1], 200_000)
+    assert data == pair.pattern(200_000)
+    assert re.search(r"XfrmInError\s+0\n", hosts.b.read("xfrm_stat"))
+    states = hosts.b.run("ip", "-s", "xfrm", "state").stdout
+    assert max(int(count) for count in re.findall(r"(\d+)\(packets\)", states)) > 20
+
+
+@pytest.mark.only("rust", "OFFLOAD: C's device takes finished frames only")
+def test_stream_crosses_in_large_packets(hosts: Hosts) -> None:
+    """Over UDP, and without numbers, what TCP has sent at once reaches the other end at once; until
+    that is switched off."""
+    wire = pair.Wire(hosts).up()
+
+    def packets(size: int) -> int:
+        before = hosts.b.counters("eth0")["rx_packets"]
+        assert pair.tcp_transfer(hosts.a, hosts.b, wire.inner(4)[1], size) == pair.pattern(size)
+        return hosts.b.counters("eth0")["rx_packets"] - before
+
+    size = 1_000_000
+    assert packets(size) < size // 1500 // 4
+    for host in (hosts.a, hosts.b):
+        host.run("ethtool", "-K", wire.device, "tso", "off", "gso", "off")
+    assert packets(size) > size // 1500
+
+
+@pytest.mark.only("rust", "OFFLOAD: C's device takes finished frames only")
+def test_features(hosts: Hosts) -> None:
+    """Each can be switched off."""
+    wire = pair.Wire(hosts).up()
+
+    def features() -> dict[str, str]:
+        lines = hosts.a.run("ethtool", "-k", wire.device).stdout.splitlines()[1:]
+        return dict(line.strip().split(": ") for line in lines)
+
+    names = ("tx-checksumming", "scatter-gather", "tx-tcp-segmentation")
+    assert [features()[name] for name in names] == ["on"] * 3
+    hosts.a.run("ethtool", "-K", wire.device, "tx", "off")
+    assert features()["tx-tcp-segmentation"].startswith("off")
+    wire.ping()
+    hosts.a.run("ethtool", "-K", wire.device, "tx", "on")
+    assert [features()[name] for name in names] == ["on"] * 3
+
