@@ -30,9 +30,15 @@ use kernel::{
 /// `ip_tunnel_adj_headroom` has it. Lower layers make room themselves where there is none.
 const HEADROOM_MAX: usize = 512;
 
-/// The longest IPv4 header. Always reserved in full, since the socket's owner may set options at
-/// any moment; IPv6 makes room for extension headers itself.
-const IP_HEADROOM: usize = 60;
+/// An IPv4 header without options.
+const IPV4_HLEN: usize = size_of::<bindings::iphdr>();
+
+/// The longest IPv4 header. Since the socket's owner may set options at any moment, other ones, too,
+/// there is always room for it if there are any.
+const IPV4_HLEN_MAX: usize = 60;
+
+/// An IPv6 header. IPv6 makes room for extension headers itself.
+const IPV6_HLEN: usize = size_of::<bindings::ipv6hdr>();
 
 /// What to reserve for a link layer when it is not known: Ethernet with two VLAN tags fits.
 const LL_HEADROOM: usize = 32;
@@ -76,14 +82,22 @@ impl Route<'_> {
         unsafe { bindings::dst_mtu(self.dst.as_ptr()) }
     }
 
-    /// Bytes that the layers below the transport header may add: an IP header and one for the link
-    /// layer.
+    /// Bytes that the layers below the transport header add in the ordinary case: an IP header and
+    /// one for the link layer.
     #[inline]
     pub fn headroom(&self) -> usize {
+        let ip = match self.ends {
+            Endpoints::V4 { .. } => IPV4_HLEN,
+            Endpoints::V6 { .. } => IPV6_HLEN,
+        };
+        ip.wrapping_add(self.link_headroom()).min(HEADROOM_MAX)
+    }
+
+    #[inline]
+    fn link_headroom(&self) -> usize {
         // SAFETY: By the type invariant; a valid route has a device.
         // CAST: Headers are short.
-        let below = unsafe { bindings::dst_headroom(self.dst.as_ptr()) } as usize;
-        IP_HEADROOM.wrapping_add(below).min(HEADROOM_MAX)
+        unsafe { bindings::dst_headroom(self.dst.as_ptr()) as usize }
     }
 }
 
@@ -193,7 +207,7 @@ impl Sock {
         let guard = rcu::read_lock();
         match self.cached_route(self.endpoints(), &guard) {
             Some(route) => route.headroom(),
-            None => IP_HEADROOM.wrapping_add(LL_HEADROOM),
+            None => IPV6_HLEN.wrapping_add(LL_HEADROOM),
         }
     }
 
@@ -329,14 +343,10 @@ impl Sock {
     /// # Errors
     ///
     /// `ENOBUFS` if there is less room than [`Route::headroom`], `EMSGSIZE` if the datagram is
-    /// longer than 64 KiB or shorter than its header, and what the network layer says; `ENOBUFS`,
-    /// too, if a queue further down has dropped the packet. Congestion is success.
+    /// longer than 64 KiB or shorter than its header, `ENOMEM`, and what the network layer says;
+    /// `ENOBUFS`, too, if a queue further down has dropped the packet. Congestion is success.
     #[inline]
     pub fn send(&self, mut skb: Skb, route: &Route<'_>, datagram: bool) -> Result {
-        // IP pushes its header without looking.
-        if skb.head_room() < IP_HEADROOM {
-            return Err(ENOBUFS);
-        }
         skb.reset_transport_header();
         if datagram {
             if skb.head().len() < size_of::<bindings::udphdr>() {
@@ -348,7 +358,11 @@ impl Sock {
         // SAFETY: The route is valid for the RCU read section that it was found in.
         unsafe { bindings::skb_dst_set_noref(skb.as_ptr(), route.dst.as_ptr()) };
         let ret = match route.ends {
-            Endpoints::V4 { saddr, daddr } => self.ipv4_output(skb, saddr, daddr),
+            Endpoints::V4 { saddr, daddr } if self.has_ipv4_options() => {
+                skb.make_room(IPV4_HLEN_MAX.wrapping_add(route.link_headroom()))?;
+                self.ipv4_output_with_options(skb, saddr, daddr)
+            }
+            Endpoints::V4 { saddr, daddr } => self.ipv4_output(skb, route, saddr, daddr)?,
             Endpoints::V6 { saddr, daddr } => self.ipv6_output(skb, saddr, daddr),
         };
         if ret == NET_XMIT_DROP {
@@ -386,9 +400,62 @@ impl Sock {
         Ok(())
     }
 
-    /// The packet must have an IPv4 route, and room for the longest header.
+    /// Whether the socket's owner has set IPv4 options.
     #[inline]
-    fn ipv4_output(&self, skb: Skb, saddr: [u8; 4], daddr: [u8; 4]) -> i32 {
+    fn has_ipv4_options(&self) -> bool {
+        // SAFETY: The socket is valid; the pointer is only compared with null.
+        let options = unsafe { (&raw const (*self.as_inet()).inet_opt).read_volatile() };
+        !options.is_null()
+    }
+
+    /// Adds an IPv4 header without options, as the socket's owner wants it to be. The packet must
+    /// have an IPv4 route.
+    #[inline]
+    fn ipv4_output(
+        &self,
+        mut skb: Skb,
+        route: &Route<'_>,
+        [s0, s1, s2, s3]: [u8; 4],
+        [d0, d1, d2, d3]: [u8; 4],
+    ) -> Result<i32> {
+        let (sk, inet) = (self.as_ptr(), self.as_inet());
+        // SAFETY: The socket and the route are valid.
+        let (tos, ttl, priority, mark) = unsafe {
+            let ttl = match (&raw const (*inet).uc_ttl).read_volatile() {
+                ..0 => bindings::ip4_dst_hoplimit(route.dst.as_ptr()),
+                ttl => ttl.into(),
+            };
+            (
+                (&raw const (*inet).tos).read_volatile(),
+                ttl,
+                (&raw const (*sk).sk_priority).read_volatile(),
+                (&raw const (*sk).sk_mark).read_volatile(),
+            )
+        };
+        let header = skb.push(IPV4_HLEN).ok_or(ENOBUFS)?;
+        let header: &mut [u8; IPV4_HLEN] = header.try_into().map_err(|_| ENOBUFS)?;
+        // What is zero: the length and the checksum, which are filled in later; the place in a
+        // fragmented packet, with leave to fragment.
+        // CAST: Both are 8 bits wide on the wire.
+        let (ttl, protocol) = (ttl as u8, self.protocol() as u8);
+        *header = [
+            0x45, tos, 0, 0, 0, 0, 0, 0, ttl, protocol, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3,
+        ];
+        skb.reset_network_header();
+        skb.headers().priority = priority;
+        skb.headers().__bindgen_anon_4.mark = mark;
+        // SAFETY: The packet is ours, with an IPv4 header where its network header is, and a route;
+        // it is given away. The socket is valid, and so is its namespace: see `find_route`.
+        Ok(unsafe {
+            let net = bindings::sock_net(sk);
+            bindings::ip_select_ident_segs(net, skb.as_ptr(), sk, skb.gso_segments());
+            bindings::ip_local_out(net, sk, skb.into_raw())
+        })
+    }
+
+    /// The packet must have an IPv4 route, and room for the longest header.
+    #[cold]
+    fn ipv4_output_with_options(&self, skb: Skb, saddr: [u8; 4], daddr: [u8; 4]) -> i32 {
         // Only the addresses are read of a flow whose packet has its route already.
         let mut fl = bindings::flowi::default();
         fl.u.ip4.saddr = u32::from_ne_bytes(saddr);

@@ -160,8 +160,10 @@ impl Skb {
         self.push(n).map(|_| ())
     }
 
+    /// Adds `n` bytes to the start and returns them to be written. The head must be our own: see
+    /// [`Skb::prepend`]. [`None`], and nothing happens, if there is no room.
     #[inline]
-    fn push(&mut self, n: usize) -> Option<&mut [u8]> {
+    pub(super) fn push(&mut self, n: usize) -> Option<&mut [u8]> {
         if n > self.head_room() {
             return None;
         }
@@ -189,10 +191,20 @@ impl Skb {
         if users != 1 {
             return Err(EBUSY);
         }
-        let room = u32::try_from(reserve.max(n)).map_err(|_| EINVAL)?;
-        // SAFETY: The packet is valid and ours.
-        to_result(unsafe { bindings::skb_cow_head(self.as_ptr(), room) })?;
+        self.make_room(reserve.max(n))?;
         self.push(n).ok_or(ENOMEM)
+    }
+
+    /// Makes sure that the head is our own and has room for `n` bytes before its start.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(super) fn make_room(&mut self, n: usize) -> Result {
+        let n = u32::try_from(n).map_err(|_| EINVAL)?;
+        // SAFETY: The packet is valid and ours.
+        to_result(unsafe { bindings::skb_cow_head(self.as_ptr(), n) })
     }
 
     /// What clones share, at the end of the packet's head.
@@ -249,6 +261,13 @@ impl Skb {
             size_of::<bindings::udphdr>()
         };
         (segments.max(1), start.saturating_add(transport_len))
+    }
+
+    /// How many packets this stands for.
+    #[inline]
+    pub(super) fn gso_segments(&self) -> i32 {
+        // SAFETY: The packet is valid.
+        i32::from(unsafe { (*self.shared_info()).gso_segs }).max(1)
     }
 
     /// How many packets one that is being sent stands for, and how many bytes of headers each but
@@ -397,6 +416,14 @@ impl Skb {
     pub fn orphan(&mut self) {
         // SAFETY: The packet is valid and ours.
         unsafe { bindings::skb_orphan(self.as_ptr()) }
+    }
+
+    /// Says that the network header begins where the data does.
+    #[inline]
+    pub(super) fn reset_network_header(&mut self) {
+        let offset = self.head_room();
+        // CAST: As for `reset_transport_header`.
+        self.headers().network_header = offset as u16;
     }
 
     /// Says that the transport header begins where the data does.

@@ -78,6 +78,11 @@ int HELPER(ip4_dst_hoplimit)(const struct dst_entry *dst)
 	return ip4_dst_hoplimit(dst);
 }
 
+void HELPER(ip_select_ident_segs)(struct net *net, struct sk_buff *skb, struct sock *sk, int segs)
+{
+	ip_select_ident_segs(net, skb, sk, segs);
+}
+
 void HELPER(inet_sk_init_flowi4)(const struct sock *sk, struct flowi4 *fl4)
 {
 	inet_sk_init_flowi4(inet_sk(sk), fl4);
