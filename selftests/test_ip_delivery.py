@@ -209,6 +209,7 @@ def test_group_with_sources(wire: Wire, sock: Sockets, eth0: int) -> None:
     assert s.all() == expect("FINAL", c=[control(5)], rust=[])
 
 
+@pytest.mark.needs("fou")
 @FAMILIES
 def test_in_udp(wire: Wire, sock: Sockets, family: Family) -> None:
     """1.8.6: L2TP over IP in a UDP port that says so (FOU); C's IPv6 throws it away."""

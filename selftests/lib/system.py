@@ -143,16 +143,17 @@ def nested_ppp_devices() -> Iterator[None]:
         switch.write_text("1")
 
 
-#: What a kernel may lack, and what is there if it does not.
-FEATURES = {
-    "fault injection": Path("/proc/self/fail-nth"),  # the debug kernel has it
-    "kprobes": Path("/sys/kernel/tracing/kprobe_events"),  # all but User-mode Linux have it
-    "trace events": Path("/sys/kernel/tracing/events"),  # CONFIG_EVENT_TRACING
+#: What a kernel may lack, and whether it does not.
+FEATURES: dict[str, Callable[[], bool]] = {
+    "fault injection": Path("/proc/self/fail-nth").exists,  # the debug kernel has it
+    "kprobes": Path("/sys/kernel/tracing/kprobe_events").exists,  # all but User-mode Linux
+    "trace events": Path("/sys/kernel/tracing/events").exists,  # CONFIG_EVENT_TRACING
+    "fou": lambda: modprobe("-n", "-q", "fou", check=False) == 0,  # all but the debug kernel
 }
 
 
 def has(feature: str) -> bool:
-    return FEATURES[feature].exists()
+    return FEATURES[feature]()
 
 
 # --- children
