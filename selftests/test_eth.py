@@ -617,6 +617,7 @@ def test_two_sessions_in_one_tunnel_are_separate(hosts: Hosts) -> None:
 
 def test_ip_link_del(ns: NetNS) -> None:
     """LINK-KIND"""
+    settle()
     ns.l2tp.tunnel()
     ns.l2tp.session(1, 1, ifname="one")
     ns.l2tp.session(1, 2, ifname="two")
