@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Counting kernel objects, to see whether something leaks."""
 
+import contextlib
 import re
 import subprocess
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from lib import system
 from lib.netns import settle
+from lib.wait import eventually
 
 #: Caches that a leaked tunnel, session, device, socket, packet or namespace would show up in.
 INTERESTING = re.compile(r"kmalloc(-rnd-\d+|-cg)?-\d+k?$|UDP|L2TP|RAW|sock_inode_cache|PACKET"
@@ -36,6 +38,17 @@ def objects() -> dict[str, int]:
 def growth(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     return {name: count - before.get(name, 0) for name, count in after.items()
             if count > before.get(name, 0)}
+
+
+def expect_back(before: dict[str, int], noise: int) -> None:
+    """No cache has, in the end, more than `noise` objects more than `before`."""
+    def kept() -> dict[str, int]:
+        return {name: count for name, count in growth(before, objects()).items() if count > noise}
+
+    # what is merely late, on a busy machine, is freed in the end
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not kept(), 30)
+    assert kept() == {}
 
 
 def network_devices_waiting() -> str:
