@@ -25,10 +25,8 @@ SEED = os.environ.get("L2TP_FUZZ_SEED", "1")
 SECONDS = os.environ.get("L2TP_FUZZ_SECONDS")
 ROUND = os.environ.get("L2TP_FUZZ_ROUND")
 COUNT = int(os.environ.get("L2TP_FUZZ_COUNT", "0"))
-#: Of the suite: some seconds each; C is asked less, for time.
-SHORT = ({"requests": 6000, "sockets": 6000, "packets": 6000, "races": 100}
-         if system.impl() == "rust" else
-         {"requests": 2000, "sockets": 2000, "packets": 2000, "races": 50})
+#: Of the suite: some seconds each.
+SHORT = {"requests": 6000, "sockets": 6000, "packets": 6000, "races": 100}
 #: Of a race, many at a time.
 WORTH = {"races": 100}
 
