@@ -125,11 +125,13 @@ struct L2tp {
     _barrier: Barrier,
 }
 
-/// Waits for RCU callbacks, which run code of this module.
+/// Waits for RCU read sections and callbacks, which run code of this module.
 struct Barrier;
 
 impl Drop for Barrier {
     fn drop(&mut self) {
+        // Of UDP, which may have read a hook just before it was taken.
+        rcu::synchronize_rcu();
         rcu::rcu_barrier();
     }
 }

@@ -250,6 +250,10 @@ impl Skb {
             (usize::from((*info).gso_segs), (*info).gso_type)
         };
         let start = usize::from(transport).saturating_sub(self.head_room());
+        // Whoever has made the packet up may not have said where the header is.
+        if start > self.head().len() {
+            return (segments.max(1), 0);
+        }
         // Of TCP, the length is in the header; others are as long as that of UDP.
         let transport_len = if kind & (bindings::SKB_GSO_TCPV4 | bindings::SKB_GSO_TCPV6) != 0 {
             let words = self
