@@ -293,7 +293,8 @@ def test_namespace_exit_with_thousands_of_tunnels() -> None:
     settle(300)
     eventually(lambda: system.loaded() == references, 30)
 
-    memory.expect_back(before, MANY // 20)
+    # one object in two tunnels shows, even if they are few; the first ones fill caches
+    memory.expect_back(before, 250)
     assert not memory.network_devices_waiting()
 
 
