@@ -9,17 +9,13 @@
 use crate::{
     abstractions::net::{
         debugfs::Directory,
-        net_namespace::Net,
-        seq_net::List,
         sock::Endpoints, //
     },
     listing::{
-        self,
         show_counters,
         show_interface,
         show_seq,
-        Place,
-        Record, //
+        Format, //
     },
     session::Session,
     tunnel::Tunnel,
@@ -57,26 +53,96 @@ const TUNNEL_REFS: usize = 3;
 /// A session in a hash table and in the registry.
 const SESSION_REFS: usize = 2;
 
-impl List for Tunnels {
+impl Format for Tunnels {
     const NAME: &'static CStr = c"tunnels";
 
-    type Place = Place;
-    type Record = Record;
-
-    fn find(net: &Net, place: &mut Place) -> Option<Record> {
-        listing::find(net, place, |_| true)
+    fn wants(_tunnel: &Tunnel) -> bool {
+        true
     }
 
-    fn pass(place: &mut Place) {
-        listing::pass(place);
+    fn show_header(out: &SeqFile) {
+        seq_print!(
+            out,
+            "TUNNEL ID, peer ID from IP to IP\n \
+             L2TPv2/L2TPv3, UDP/IP\n \
+             sessions session-count, refcnt refcnt/sk->refcnt\n \
+             debug tx-pkts/bytes/errs rx-pkts/bytes/errs\n  \
+             SESSION ID, peer ID, PWTYPE\n   \
+             refcnt cnt\n   \
+             offset OFFSET l2specific TYPE/LEN\n   \
+             [ cookie ]\n   \
+             [ peer cookie ]\n   \
+             config mtu/mru/rcvseq/sendseq/dataseq/lns debug reorderto\n   \
+             nr/ns tx-pkts/bytes/errs rx-pkts/bytes/errs\n"
+        );
     }
 
-    fn show(record: &Record, out: &SeqFile) {
-        match record {
-            Record::Header => show_header(out),
-            Record::Tunnel(tunnel, sessions) => show_tunnel(out, tunnel, *sessions),
-            Record::Session(session) => show_session(out, session),
+    fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize) {
+        let sock = tunnel.sock();
+        seq_print!(
+            out,
+            "\nTUNNEL {} peer {}",
+            tunnel.tunnel_id().get(),
+            tunnel.peer_tunnel_id().get()
+        );
+        if sock.is_inet6() {
+            let (saddr, daddr) = sock.endpoints_v6();
+            let (saddr, daddr) = (Address(saddr.into()), Address(daddr.into()));
+            seq_print!(out, " from {saddr} to {daddr}\n");
+        } else if let Endpoints::V4 { saddr, daddr } = sock.endpoints() {
+            let (saddr, daddr) = (Address(saddr.into()), Address(daddr.into()));
+            seq_print!(out, " from {saddr} to {daddr}\n");
         }
+        if tunnel.encap() == EncapType::Udp {
+            let (source, dest) = sock.ports();
+            seq_print!(out, " source port {source}, dest port {dest}\n");
+        }
+        seq_print!(
+            out,
+            " L2TPv{}, {}\n {sessions} sessions, refcnt {}/{}\n 00000000",
+            tunnel.version().get(),
+            match tunnel.encap() {
+                EncapType::Udp => "UDP",
+                EncapType::Ip => "IP",
+            },
+            sock.ref_count(),
+            sessions.saturating_add(TUNNEL_REFS)
+        );
+        show_counters(out, "tx ", "rx ", &tunnel.stats());
+    }
+
+    fn show_session(out: &SeqFile, session: &Session) {
+        seq_print!(
+            out,
+            "  SESSION {}, peer {}, {}\n",
+            session.session_id().get(),
+            session.peer_session_id().get(),
+            match session.pw_type() {
+                PwType::Eth => "ETH",
+                PwType::Ppp => "PPP",
+                _ => "",
+            }
+        );
+        let (ns, nr) = session.numbers();
+        if session.send_seq() || session.recv_seq() {
+            seq_print!(out, "   nr {nr}, ns {ns}\n");
+        }
+        let (recv, send, mode) = show_seq(session);
+        let (l2spec, l2spec_len) = match session.l2spec() {
+            L2SpecType::None => (0, 0),
+            L2SpecType::Default => (1, 4),
+        };
+        seq_print!(
+            out,
+            "   refcnt {SESSION_REFS}\n   config 0/0/{recv}/{send}/-/{mode} 00000000 {}\n   \
+             offset 0 l2specific {l2spec}/{l2spec_len}\n",
+            session.reorder_timeout_ms()
+        );
+        show_cookie(out, "cookie", session.cookie());
+        show_cookie(out, "peer cookie", session.peer_cookie());
+        seq_print!(out, "   {nr}/{ns}");
+        show_counters(out, "tx ", "rx ", &session.stats());
+        show_interface(out, session);
     }
 }
 
@@ -87,91 +153,6 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         core::fmt::Display::fmt(&self.0, f)
     }
-}
-
-fn show_header(out: &SeqFile) {
-    seq_print!(
-        out,
-        "TUNNEL ID, peer ID from IP to IP\n \
-         L2TPv2/L2TPv3, UDP/IP\n \
-         sessions session-count, refcnt refcnt/sk->refcnt\n \
-         debug tx-pkts/bytes/errs rx-pkts/bytes/errs\n  \
-         SESSION ID, peer ID, PWTYPE\n   \
-         refcnt cnt\n   \
-         offset OFFSET l2specific TYPE/LEN\n   \
-         [ cookie ]\n   \
-         [ peer cookie ]\n   \
-         config mtu/mru/rcvseq/sendseq/dataseq/lns debug reorderto\n   \
-         nr/ns tx-pkts/bytes/errs rx-pkts/bytes/errs\n"
-    );
-}
-
-fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize) {
-    let sock = tunnel.sock();
-    seq_print!(
-        out,
-        "\nTUNNEL {} peer {}",
-        tunnel.tunnel_id().get(),
-        tunnel.peer_tunnel_id().get()
-    );
-    if sock.is_inet6() {
-        let (saddr, daddr) = sock.endpoints_v6();
-        let (saddr, daddr) = (Address(saddr.into()), Address(daddr.into()));
-        seq_print!(out, " from {saddr} to {daddr}\n");
-    } else if let Endpoints::V4 { saddr, daddr } = sock.endpoints() {
-        let (saddr, daddr) = (Address(saddr.into()), Address(daddr.into()));
-        seq_print!(out, " from {saddr} to {daddr}\n");
-    }
-    if tunnel.encap() == EncapType::Udp {
-        let (source, dest) = sock.ports();
-        seq_print!(out, " source port {source}, dest port {dest}\n");
-    }
-    seq_print!(
-        out,
-        " L2TPv{}, {}\n {sessions} sessions, refcnt {}/{}\n 00000000",
-        tunnel.version().get(),
-        match tunnel.encap() {
-            EncapType::Udp => "UDP",
-            EncapType::Ip => "IP",
-        },
-        sock.ref_count(),
-        sessions.saturating_add(TUNNEL_REFS)
-    );
-    show_counters(out, "tx ", "rx ", &tunnel.stats());
-}
-
-fn show_session(out: &SeqFile, session: &Session) {
-    seq_print!(
-        out,
-        "  SESSION {}, peer {}, {}\n",
-        session.session_id().get(),
-        session.peer_session_id().get(),
-        match session.pw_type() {
-            PwType::Eth => "ETH",
-            PwType::Ppp => "PPP",
-            _ => "",
-        }
-    );
-    let (ns, nr) = session.numbers();
-    if session.send_seq() || session.recv_seq() {
-        seq_print!(out, "   nr {nr}, ns {ns}\n");
-    }
-    let (recv, send, mode) = show_seq(session);
-    let (l2spec, l2spec_len) = match session.l2spec() {
-        L2SpecType::None => (0, 0),
-        L2SpecType::Default => (1, 4),
-    };
-    seq_print!(
-        out,
-        "   refcnt {SESSION_REFS}\n   config 0/0/{recv}/{send}/-/{mode} 00000000 {}\n   \
-         offset 0 l2specific {l2spec}/{l2spec_len}\n",
-        session.reorder_timeout_ms()
-    );
-    show_cookie(out, "cookie", session.cookie());
-    show_cookie(out, "peer cookie", session.peer_cookie());
-    seq_print!(out, "   {nr}/{ns}");
-    show_counters(out, "tx ", "rx ", &session.stats());
-    show_interface(out, session);
 }
 
 /// Four bytes, or eight if there are as many; those that are not there are zero.

@@ -6,7 +6,10 @@
 //! what is at it, or behind it, is looked for anew. Nothing is held from one piece to the next.
 
 use crate::{
-    abstractions::net::net_namespace::Net,
+    abstractions::net::{
+        net_namespace::Net,
+        seq_net::List, //
+    },
     l2tp_core::{
         session_order,
         Namespace, //
@@ -31,6 +34,47 @@ use kernel::{
     }, //
 };
 
+/// A file: which tunnels it lists, and how.
+pub trait Format: 'static {
+    /// The name of the file.
+    const NAME: &'static CStr;
+
+    /// Whether a tunnel, and with it its sessions, is listed.
+    fn wants(tunnel: &Tunnel) -> bool;
+
+    /// Writes what the lines mean.
+    fn show_header(out: &SeqFile);
+
+    /// Writes a tunnel, which has this many sessions.
+    fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize);
+
+    /// Writes a session. May sleep.
+    fn show_session(out: &SeqFile, session: &Session);
+}
+
+impl<F: Format> List for F {
+    const NAME: &'static CStr = F::NAME;
+
+    type Place = Place;
+    type Record = Record;
+
+    fn find(net: &Net, place: &mut Place) -> Option<Record> {
+        find(net, place, F::wants)
+    }
+
+    fn pass(place: &mut Place) {
+        pass(place);
+    }
+
+    fn show(record: &Record, out: &SeqFile) {
+        match record {
+            Record::Header => F::show_header(out),
+            Record::Tunnel(tunnel, sessions) => F::show_tunnel(out, tunnel, *sessions),
+            Record::Session(session) => F::show_session(out, session),
+        }
+    }
+}
+
 /// What is listed.
 pub enum Record {
     /// What the lines mean.
@@ -50,7 +94,7 @@ const SESSION: u64 = 2;
 
 /// The first record that is not before `place`, which moves there: of tunnels that are `wanted`, and
 /// of their sessions. May sleep.
-pub fn find(net: &Net, place: &mut Place, wanted: impl Fn(&Tunnel) -> bool) -> Option<Record> {
+fn find(net: &Net, place: &mut Place, wanted: impl Fn(&Tunnel) -> bool) -> Option<Record> {
     let [mut kind, mut tunnel_id, session_id] = *place;
     if kind == HEADER {
         return Some(Record::Header);
@@ -76,7 +120,7 @@ pub fn find(net: &Net, place: &mut Place, wanted: impl Fn(&Tunnel) -> bool) -> O
 }
 
 /// Moves to the place behind that of a record that was found.
-pub fn pass(place: &mut Place) {
+fn pass(place: &mut Place) {
     let [kind, tunnel_id, session_id] = *place;
     *place = match kind {
         HEADER => [TUNNEL, 0, 0],

@@ -701,14 +701,11 @@ mod proc_file {
 
     use super::*;
     use crate::{
-        abstractions::net::seq_net::List,
         listing::{
-            self,
             show_counters,
             show_interface,
             show_seq,
-            Place,
-            Record, //
+            Format, //
         }, //
     };
     use kernel::seq_file::{
@@ -722,79 +719,64 @@ mod proc_file {
     /// The file.
     pub struct Listing;
 
-    impl List for Listing {
+    impl Format for Listing {
         const NAME: &'static CStr = c"pppol2tp";
 
-        type Place = Place;
-        type Record = Record;
-
-        fn find(net: &Net, place: &mut Place) -> Option<Record> {
-            listing::find(net, place, |tunnel| tunnel.version() == Version::V2)
+        fn wants(tunnel: &Tunnel) -> bool {
+            tunnel.version() == Version::V2
         }
 
-        fn pass(place: &mut Place) {
-            listing::pass(place);
+        fn show_header(out: &SeqFile) {
+            seq_print!(
+                out,
+                "PPPoL2TP driver info, V2.0\n\
+                 TUNNEL name, user-data-ok session-count\n \
+                 debug tx-pkts/bytes/errs rx-pkts/bytes/errs\n  \
+                 SESSION name, addr/port src-tid/sid dest-tid/sid state user-data-ok\n   \
+                 mtu/mru/rcvseq/sendseq/lns debug reorderto\n   \
+                 nr/ns tx-pkts/bytes/errs rx-pkts/bytes/errs\n"
+            );
         }
 
-        fn show(record: &Record, out: &SeqFile) {
-            match record {
-                Record::Header => show_header(out),
-                Record::Tunnel(tunnel, sessions) => show_tunnel(out, tunnel, *sessions),
-                Record::Session(session) => show_session(out, session),
-            }
+        fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize) {
+            let id = tunnel.tunnel_id().get();
+            seq_print!(out, "\nTUNNEL 'tunl {id}', Y {sessions}\n 00000000");
+            show_counters(out, "", "", &tunnel.stats());
         }
-    }
 
-    fn show_header(out: &SeqFile) {
-        seq_print!(
-            out,
-            "PPPoL2TP driver info, V2.0\n\
-             TUNNEL name, user-data-ok session-count\n \
-             debug tx-pkts/bytes/errs rx-pkts/bytes/errs\n  \
-             SESSION name, addr/port src-tid/sid dest-tid/sid state user-data-ok\n   \
-             mtu/mru/rcvseq/sendseq/lns debug reorderto\n   \
-             nr/ns tx-pkts/bytes/errs rx-pkts/bytes/errs\n"
-        );
-    }
-
-    fn show_tunnel(out: &SeqFile, tunnel: &Tunnel, sessions: usize) {
-        let id = tunnel.tunnel_id().get();
-        seq_print!(out, "\nTUNNEL 'tunl {id}', Y {sessions}\n 00000000");
-        show_counters(out, "", "", &tunnel.stats());
-    }
-
-    fn show_session(out: &SeqFile, session: &Session) {
-        let tunnel = session.tunnel();
-        let (tunnel_id, session_id) = (tunnel.tunnel_id().get(), session.session_id().get());
-        let address = match tunnel.sock().endpoints() {
-            Endpoints::V4 { saddr, .. } => saddr,
-            Endpoints::V6 { .. } => LOOPBACK4_IPV6,
-        };
-        let state = match session.pseudowire() {
-            Pseudowire::Ppp(port) => port.socket.get(&rcu::read_lock()).map(Socket::state),
-            Pseudowire::Eth(_) => None,
-        };
-        seq_print!(
-            out,
-            "  SESSION 'sess {tunnel_id}/{session_id}' {:08X}/{} {tunnel_id:04X}/{session_id:04X} \
-             -> {:04X}/{:04X} {} {}\n",
-            u32::from_be_bytes(address),
-            tunnel.sock().ports().0,
-            tunnel.peer_tunnel_id().get(),
-            session.peer_session_id().get(),
-            state.unwrap_or(0),
-            if state.is_some() { 'Y' } else { 'N' }
-        );
-        let (recv, send, mode) = show_seq(session);
-        seq_print!(
-            out,
-            "   0/0/{recv}/{send}/{mode} 00000000 {}\n",
-            session.reorder_timeout_ms()
-        );
-        let (ns, nr) = session.numbers();
-        seq_print!(out, "   {nr}/{ns}");
-        show_counters(out, "", "", &session.stats());
-        show_interface(out, session);
+        fn show_session(out: &SeqFile, session: &Session) {
+            let tunnel = session.tunnel();
+            let (tunnel_id, session_id) = (tunnel.tunnel_id().get(), session.session_id().get());
+            let address = match tunnel.sock().endpoints() {
+                Endpoints::V4 { saddr, .. } => saddr,
+                Endpoints::V6 { .. } => LOOPBACK4_IPV6,
+            };
+            let state = match session.pseudowire() {
+                Pseudowire::Ppp(port) => port.socket.get(&rcu::read_lock()).map(Socket::state),
+                Pseudowire::Eth(_) => None,
+            };
+            seq_print!(
+                out,
+                "  SESSION 'sess {tunnel_id}/{session_id}' {:08X}/{} {tunnel_id:04X}/{session_id:04X} \
+                 -> {:04X}/{:04X} {} {}\n",
+                u32::from_be_bytes(address),
+                tunnel.sock().ports().0,
+                tunnel.peer_tunnel_id().get(),
+                session.peer_session_id().get(),
+                state.unwrap_or(0),
+                if state.is_some() { 'Y' } else { 'N' }
+            );
+            let (recv, send, mode) = show_seq(session);
+            seq_print!(
+                out,
+                "   0/0/{recv}/{send}/{mode} 00000000 {}\n",
+                session.reorder_timeout_ms()
+            );
+            let (ns, nr) = session.numbers();
+            seq_print!(out, "   {nr}/{ns}");
+            show_counters(out, "", "", &session.stats());
+            show_interface(out, session);
+        }
     }
 }
 
