@@ -7,6 +7,7 @@ xl2tpd carries the data itself when the kernel does not; `used()` tells the two 
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -90,7 +91,9 @@ def test_throughput(line: Dialup) -> None:
     for direction in ((), ("-R",)):
         server = line.lns.ns.popen("iperf3", "-s", "-1", "-B", LNS4)
         try:
-            eventually(lambda: ":1451 " in line.lns.ns.read("tcp"), what="iperf3 to listen")
+            # not just any socket of that port: there are those of the last time, too
+            eventually(lambda: re.search(":1451 00000000:0000 0A ", line.lns.ns.read("tcp")),
+                       what="iperf3 to listen")
             done = line.lac.ns.run("iperf3", "-J", "-n", "1M", "-c", LNS4, *direction)
             server.wait(20)
         finally:
