@@ -3,6 +3,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def hosts(make_ns) -> Iterator[dict[str, NetNS]]:
     veth(a, "eth0", b, "eth0")
     a.addr("eth0", "192.0.2.1/24")
     b.addr("eth0", "192.0.2.2/24")
+    secrets = Path("/etc/ppp/chap-secrets")
+    before = secrets.read_text()
     yield {"a": a, "b": b}
+    secrets.write_text(before)
+    for ns in a, b:
+        subprocess.run(f"ip netns pids {ns.name} | xargs -r kill -9", shell=True, check=True)
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -41,9 +47,10 @@ def test_every_command(hosts: dict[str, NetNS]) -> None:
         "export PYTHONPATH;"
     out = ""
     for host, commands in blocks():
-        done = hosts[host].run("sh", "-ec", environment + commands, check=False, timeout=120)
+        done = hosts[host].run("sh", "-exc", environment + commands, check=False, timeout=120)
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         out += done.stdout
     for seen in ("1 received", "Tunnel 1, encap UDP", "Session 10 in tunnel 1", "driver: l2tpeth",
-                 "'session-id': 10", "1701", "TUNNEL 1 peer 2", "PPPoL2TP driver info"):
+                 "'session-id': 10", "1701", "TUNNEL 1 peer 2", "from 10.0.1.1:",
+                 "from 10.0.2.1:", "SESSION 'sess"):
         assert seen in out, out
