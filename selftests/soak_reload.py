@@ -29,9 +29,10 @@ from lib.workers import Workers
 
 RELOADS = int(os.environ.get("L2TP_RELOADS", "20"))
 NEAR, FAR = {4: NEAR4, 6: NEAR6}, {4: FAR4, 6: FAR6}
-#: What a request meets when the module is leaving, has left, or is coming.
+#: What a request meets when the module is leaving, has left, or is coming; or a socket, while that
+#: of a static tunnel just deleted is being closed.
 GONE = (errno.ENOENT, errno.ENODEV, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EBADF,
-        errno.ENOTCONN, errno.EINVAL, errno.ESRCH, errno.EAFNOSUPPORT, errno.ENETDOWN)
+        errno.ENOTCONN, errno.EADDRINUSE, errno.EINVAL, errno.ESRCH, errno.EAFNOSUPPORT, errno.ENETDOWN)
 
 
 @contextlib.contextmanager
