@@ -17,7 +17,7 @@ from lib import managed, memory, system, uapi
 from lib.differences import expect
 from lib.genl import L2tp
 from lib.managed import KINDS, OVER_IP, OVER_UDP, Kind
-from lib.netns import Hosts, NetNS, move, settle
+from lib.netns import Hosts, NetNS, move, settle, veth
 from lib.pair import tcp_transfer
 from lib.uapi import Attr, Cmd, Encap, L2Spec, Stat
 from lib.wait import eventually
@@ -406,7 +406,7 @@ def can_be_made_a_session(ends: Ends, tunnel: Tunnel) -> bool:
 @pytest.mark.parametrize("kind", OVER_UDP)
 def test_encapsulation_switched_off(ends: Ends, kind: str) -> None:
     """3.3.1: setsockopt(UDP_ENCAP, 0) makes it an ordinary socket for what comes in; the tunnel
-    stays, sends, and can be deleted, even after the socket was closed."""
+    stays, sends, and can be deleted."""
     tunnel = ends.tunnel(kind)
     tunnel.works()
     managed.set_udp_encap(tunnel.sock, 0)
@@ -414,11 +414,53 @@ def test_encapsulation_switched_off(ends: Ends, kind: str) -> None:
     tunnel.sends()
     tunnel.passes_up(tunnel.session.header() + INNER, tunnel.control(b"body"))
     assert ends.wire.l2tp.try_tunnel(999, fd=tunnel.sock.fileno()).errno == errno.EBUSY
-    tunnel.sock.close()
-    assert ends.wire.l2tp.has_tunnel(tunnel.tid)
     ends.wire.l2tp.del_tunnel(tunnel.tid)
     eventually(lambda: not ends.wire.l2tp.has_tunnel(tunnel.tid))
     eventually(lambda: ends.wire.a.index(tunnel.session.ifname) is None)
+
+
+def close_unheard(tunnel: Tunnel) -> None:
+    managed.set_udp_encap(tunnel.sock, 0)
+    tunnel.sock.close()
+
+
+def ends_unheard(*tunnels: Tunnel) -> None:
+    """Those whose sockets were closed like that go by themselves, or can be deleted."""
+    for tunnel in tunnels:
+        l2tp = tunnel.wire.l2tp
+        if expect("UNHEARD-CLOSE", c=True, rust=False):
+            assert l2tp.has_tunnel(tunnel.tid)
+            l2tp.del_tunnel(tunnel.tid)
+        eventually(lambda: not l2tp.has_tunnel(tunnel.tid), 30)
+        eventually(lambda: tunnel.wire.a.index(tunnel.session.ifname) is None)
+
+
+def test_unheard_close(ends: Ends) -> None:
+    """UNHEARD-CLOSE: UDP does not say that a socket closes which has no type of encapsulation.  Its
+    tunnel ends soon after, and no tunnel whose socket is open, whatever its type."""
+    last = ends.tunnel("udp4")
+    managed.set_udp_encap(last.sock, 0)
+    tunnels = [ends.tunnel(kind) for kind in OVER_UDP]
+    for tunnel in tunnels:
+        close_unheard(tunnel)
+    ends_unheard(*tunnels)
+    last.sends()
+    close_unheard(last)
+    ends_unheard(last)
+
+
+@pytest.mark.only("rust", "UNHEARD-CLOSE: C keeps the namespace until it is unloaded")
+def test_unheard_close_in_a_namespace(make_ns) -> None:
+    """The namespace of which nothing is left but the socket that such a tunnel counts."""
+    left, observer = make_ns("left"), make_ns("observer")
+    veth(left, "eth0", observer, "eth0")
+    sock = KINDS["udp4"].open(left)
+    left.l2tp.tunnel(1, 1, fd=sock.fileno())
+    left.l2tp.session(1, 1, 1)
+    managed.set_udp_encap(sock, 0)
+    left.close()
+    sock.close()
+    eventually(lambda: observer.links() == ["lo"], 30)
 
 
 @pytest.mark.parametrize("kind", OVER_UDP)

@@ -55,8 +55,22 @@
 //!
 //! A namespace flushes its workqueue before it exits. What waits for the owner of a socket is left to
 //! another one, of the module's, so that nobody else has to wait for him but who unloads the module;
-//! such a socket keeps its namespace. The tables are dropped by a task that may sleep, as only such
-//! tasks hold references to a [`Namespace`].
+//! such a socket keeps its namespace. The tables are dropped by a task that may sleep: others hold
+//! references to a [`Namespace`] only while it has not exited.
+//!
+//! # Sockets that close unheard
+//!
+//! UDP says that a socket closes if this has a type of encapsulation. Its owner can set that to none,
+//! or give the socket to another kind of tunnel. Then our tunnel would stay: it counts the socket, and
+//! that the namespace, which would not end either. So as long as a namespace has tunnels on UDP sockets
+//! of others, it looks every few seconds whether one of these is closed, and deletes its tunnel.
+//!
+//! A timer, set when such a tunnel is made, has the workqueue look, which sets the timer again if
+//! there is one left. Timer and work own a reference to the [`Namespace`], one after the other. When a
+//! namespace exits, everything is deleted first, so that nobody sets the timer again; then the timer
+//! is stopped, and what it may have queued is waited for. So neither can be left when the module goes,
+//! nor drop the tables, whose end waits for the workqueue. A socket that says that it closes while
+//! it is looked at is the ordinary case of two who delete the same tunnel.
 //!
 //! # Locks
 //!
@@ -93,6 +107,11 @@ use crate::{
             Entry,
             RcuHashLists,
             RcuHashTable, //
+        },
+        time,
+        timer::{
+            Expire,
+            Timer, //
         },
         workqueue::{
             ModuleQueue,
@@ -156,8 +175,17 @@ use kernel::{
         ArcBorrow,
         Mutex,
         SetOnce, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work,
+        WorkItem, //
     }, //
 };
+
+/// How often closed sockets are looked for, in ticks.
+const SWEEP_PERIOD: u64 = 5 * time::HZ;
 
 /// What a v3 session id stands for.
 enum Holder {
@@ -221,6 +249,15 @@ pub struct Namespace {
     check_peer: Switch,
     /// Made when it is first needed; most namespaces never do.
     queue: SetOnce<OwnedQueue>,
+    /// Runs while there are tunnels whose sockets may close unheard.
+    #[pin]
+    sweep_timer: Timer<Self>,
+    #[pin]
+    sweep_work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Namespace { self.sweep_work }
 }
 
 static SLOT: Slot<Namespace> = Slot::new();
@@ -246,6 +283,8 @@ impl PerNet for Namespace {
                 names <- RcuHashTable::new(),
                 check_peer <- Switch::new(c"net/l2tp", c"check_peer", true),
                 queue: SetOnce::new(),
+                sweep_timer <- Timer::new(),
+                sweep_work <- new_work!("Namespace::sweep_work"),
             }? Error),
             GFP_KERNEL,
         )
@@ -257,6 +296,9 @@ impl PerNet for Namespace {
 
     fn pre_exit(this: ArcBorrow<'_, Self>) {
         this.delete_all();
+        // What comes now finds no tunnel, and does not start it again.
+        this.sweep_timer.stop();
+        this.flush();
     }
 
     fn exit(this: Arc<Self>) {
@@ -442,7 +484,7 @@ impl Namespace {
     /// another namespace, `EPROTONOSUPPORT` if it is not of the right kind, `EBUSY` if it is in use.
     /// For a socket of our own, what creating, binding and connecting it give.
     pub fn create_tunnel(
-        &self,
+        self: ArcBorrow<'_, Self>,
         net: &Net,
         config: &TunnelConfig,
         socket: &SocketConfig,
@@ -480,6 +522,10 @@ impl Namespace {
                     *place = Place::Taken(tunnel.clone(), RBTree::new());
                 }
                 trace::register_tunnel(&tunnel);
+                drop(registry);
+                if tunnel.is_on_udp_of_others() {
+                    Arc::from(self).sweep_later();
+                }
                 Ok(tunnel)
             }
             Err(refusal) => {
@@ -930,6 +976,28 @@ impl Namespace {
         self.flush();
     }
 
+    /// Deletes the tunnels whose sockets have closed unheard. True if that may happen to others. May
+    /// sleep.
+    fn sweep(&self) -> bool {
+        let mut others = false;
+        let mut from = Some(0);
+        while let Some(tunnel) = from.and_then(|id| self.next_tunnel(TunnelId::new(id))) {
+            if tunnel.is_on_udp_of_others() {
+                if tunnel.sock().is_dead() {
+                    self.delete_tunnel(&tunnel, Cause::Other);
+                } else {
+                    others = true;
+                }
+            }
+            from = tunnel.tunnel_id().get().checked_add(1);
+        }
+        others
+    }
+
+    fn sweep_later(self: Arc<Self>) {
+        self.sweep_timer.start(&self, SWEEP_PERIOD);
+    }
+
     /// A socket is being closed. If a tunnel is on it, that ends. May sleep.
     pub fn socket_closed(&self, sk: &Sock) {
         let guard = rcu::read_lock();
@@ -1037,6 +1105,25 @@ impl Encap for Namespace {
         drop(guard);
         if let Some(namespace) = namespace {
             namespace.socket_closed(sk);
+        }
+    }
+}
+
+impl Expire for Namespace {
+    fn expire(this: Arc<Self>) {
+        if let Some(queue) = this.queue.as_ref() {
+            // If it is queued already, it will look.
+            let _ = queue.enqueue(this.clone());
+        }
+    }
+}
+
+impl WorkItem for Namespace {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        if this.sweep() {
+            this.sweep_later();
         }
     }
 }

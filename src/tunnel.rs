@@ -8,7 +8,7 @@
 //! socket; nothing counts the tunnel back, the socket finds it in a table. Counts may drop to zero
 //! in softirq context, so that dropping a tunnel does no more than give up the socket.
 //!
-//! A managed tunnel ends when its socket does; an unmanaged one owns its socket, which the work that
+//! A managed tunnel ends when its socket does, or soon after if that closes unheard; an unmanaged one owns its socket, which the work that
 //! ends the tunnel closes. Sending needs neither the socket's lock nor a reference: it runs under
 //! RCU, looks at `closed` first, and a network namespace waits for a grace period between closing
 //! its tunnels and exiting.
@@ -222,6 +222,11 @@ impl Tunnel {
         self.fd
     }
 
+    /// Whether this is a managed tunnel on a UDP socket.
+    pub fn is_on_udp_of_others(&self) -> bool {
+        self.fd >= 0 && self.config.encap == EncapType::Udp
+    }
+
     /// The socket.
     #[inline]
     pub fn sock(&self) -> &Sock {
@@ -372,7 +377,7 @@ impl Tunnel {
     /// Has `queue` take from a managed UDP socket what could not be taken at once. That waits for
     /// the socket's owner if he holds its lock.
     pub fn unhook_later(self: Arc<Self>, queue: &Queue) {
-        if self.fd >= 0 && self.config.encap == EncapType::Udp {
+        if self.is_on_udp_of_others() {
             // As above.
             let _ = queue.enqueue::<_, UNHOOK>(self);
         }

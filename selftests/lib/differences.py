@@ -132,6 +132,9 @@ DIFF("UNCONNECTED", "2.5.7", "C sends what a kernel socket without a peer gets t
 DIFF("ERR-HOOK", "3.3", "C leaves its error hook on a socket whose tunnel was deleted: the owner "
      "can bring it back to life by setsockopt(UDP_ENCAP), when the module may be gone; ours takes "
      "it away.")
+DIFF("UNHEARD-CLOSE", "3.3.1", "UDP says that a socket closes only if it has a type of encapsulation, "
+     "which its owner can take away. Then C's tunnel stays, and keeps the socket's namespace; ours "
+     "ends within seconds.")
 DIFF("OTHER-ENCAP", "3.3.1", "Deleting a tunnel, C takes every hook from its UDP socket, those of "
      "another kind of encapsulation too, which the owner has set since; ours takes its own.")
 DIFF("TWIN-SOCKETS", "3.4", "Of sockets with all addresses and ports in common, UDP picks one. If "

@@ -44,7 +44,7 @@ usage: l2tp-fuzz requests|sockets|packets|races [OPTION]…
   --count N     how many operations (10000)
   --seconds N   no longer than this
   --round N     only this round
-  --tame        no routes in circles, and the module stays: C survives neither
+  --tame        what C survives: no routes in circles, the module stays, closed sockets end tunnels
   --verbose     say each operation before it is done
 ";
 

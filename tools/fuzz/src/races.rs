@@ -591,10 +591,11 @@ fn last(round: &Round, mut random: Random, host: Host) {
         });
         if exits {
             let inner = host.inner;
-            // A socket that is closed while it is no tunnel's for UDP keeps the tunnel, and that the
-            // namespace: see Documentation/compatibility.rst.
             let mut actors = some_actors(&mut random);
-            actors.retain(|actor| *actor != Socket);
+            if round.tame {
+                // See UNHEARD-CLOSE in Documentation/compatibility.rst.
+                actors.retain(|actor| *actor != Socket);
+            }
             race(round, &mut random, host, tunnel, &actors);
             sys::enter(host.outer);
             let ending = scope.spawn(move || {
