@@ -3,6 +3,7 @@
 matter, as it does not to C."""
 
 import errno
+import itertools
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,16 +12,19 @@ from dataclasses import replace
 import pytest
 
 from lib.differences import expect, impl
+from lib.managed import KINDS, Kind
 from lib.netns import NetNS
-from lib.uapi import Encap, L2Spec
+from lib.uapi import Attr, Encap, L2Spec
 from lib.wait import eventually
-from lib.wire import Path, Session, Wire, frame, pattern
+from lib.wire import Path, Session, Wire, frame, packed, pattern
 
 INNER = frame(pattern(46))
 #: Who is not the peer, and another address of our end.
 STRANGER = {4: "192.0.2.3", 6: "2001:db8::3"}
 SECOND = {4: "192.0.2.9", 6: "2001:db8::9"}
 GROUP = {4: "239.1.2.3", 6: "ff05::123"}
+OTHER_GROUP = {4: "239.1.2.4", 6: "ff05::124"}
+BROADCAST = ("192.0.2.255", "255.255.255.255")
 SETTING = "net/l2tp/check_peer"
 
 PATHS = pytest.mark.parametrize("family, encap", [(4, Encap.UDP), (6, Encap.UDP), (4, Encap.IP),
@@ -122,15 +126,22 @@ def test_stranger(wire: Wire, family: int, encap: Encap) -> None:
             other.recv(100)
 
 
-def managed(wire: Wire, tid: int, path: Path, connect: bool = True) -> Session:
+def kind_of(path: Path) -> Kind:
+    return KINDS[f"{path.encap.name.lower()}{path.family}"]
+
+
+def managed(wire: Wire, tid: int, path: Path, connect: bool = True, local: str = "",
+            peer: str = "") -> Session:
     """On a connected socket that shares its port."""
-    sock = wire.a.socket(socket.AF_INET if path.family == 4 else socket.AF_INET6)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((path.a, path.sport))
-    if connect:
-        sock.connect((path.b, path.dport))
+    kind = kind_of(path)
+    sock = kind.open(wire.a)
     _sockets.append(sock)
-    wire.l2tp.tunnel(tid, tid, fd=sock.fileno())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kind.bind(sock, local or path.a, path.sport or tid)
+    if connect:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, bool(peer))
+        kind.connect(sock, peer or path.b, path.dport or tid)
+    wire.l2tp.tunnel(tid, tid, encap=path.encap, fd=sock.fileno())
     return Session(tid, tid << 8, path, f"p{tid}", L2Spec.NONE, peer_cookie=b"1234").create(wire)
 
 
@@ -189,6 +200,63 @@ def test_group(wire: Wire, family: int) -> None:
     via = replace(path, sport=1703)
     anyone(wire, 2, via)
     assert taken(wire, session, via.incoming(session.header() + INNER, src=STRANGER[family]))
+
+
+#: In C, a tunnel that is being freed may still keep its closed socket's id.
+tids = itertools.count(10)
+
+
+def beside(wire: Wire, path: Path) -> Path:
+    """As the path, but what comes by it comes to another socket, if there are ports."""
+    if path.encap == Encap.IP:
+        return path
+    via = replace(path, sport=1703)
+    anyone(wire, 2, via)
+    return via
+
+
+@pytest.mark.parametrize("kind, address", [
+    (kind, address) for kind in ("udp4", "ip4") for address in (GROUP[4], *BROADCAST)
+] + [("udp6", GROUP[6])])
+def test_bound_to_a_group(wire: Wire, kind: str, address: str) -> None:
+    """What the peer sends to a group, or to all, is for the tunnel whose socket is bound to that; and
+    so is what it answers to where the socket sends from.  (Over IPv6, UDP can do so only.)"""
+    family = KINDS[kind].family
+    path = path_of(family, KINDS[kind].encap)
+    member = wire.a.socket(KINDS[kind].af)
+    _sockets.append(member)
+    for group in (GROUP[family], OTHER_GROUP[family]):
+        eth0 = wire.a.link("eth0").index
+        if family == 4:
+            member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP,
+                              packed(group) + struct.pack("=4xi", eth0))
+        else:
+            member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP,
+                              packed(group) + struct.pack("=i", eth0))
+    session = managed(wire, next(tids), path, local=address)
+    via = beside(wire, path)
+    message = session.header() + INNER
+    source = wire.l2tp.get_tunnel(session.tid)[Attr.IP_SADDR if family == 4 else Attr.IP6_SADDR]
+    assert taken(wire, session, via.incoming(message, dst=address))
+    assert taken(wire, session, via.incoming(message, dst=source))
+    for packet in (via.incoming(message, src=STRANGER[family], dst=address),
+                   via.incoming(message, src=STRANGER[family], dst=source),
+                   via.incoming(message, dst=OTHER_GROUP[family])):
+        assert taken(wire, session, packet) == expect("B24", c=True, rust=False)
+
+
+@pytest.mark.parametrize("peer", BROADCAST)
+@pytest.mark.parametrize("encap", [Encap.UDP, Encap.IP], ids=["udp4", "ip4"])
+def test_broadcast_peer(wire: Wire, encap: Encap, peer: str) -> None:
+    """Messages to all are answered from other addresses.  That a socket may send them opens it to
+    nobody else."""
+    path = path_of(4, encap)
+    session = managed(wire, next(tids), path, peer=peer)
+    owner = _sockets[-1]
+    packet = beside(wire, path).incoming(session.header() + INNER, src=STRANGER[4])
+    assert taken(wire, session, packet)
+    kind_of(path).connect(owner, path.b, path.dport or session.tid)
+    assert taken(wire, session, packet) == expect("B24", c=True, rust=False)
 
 
 @pytest.mark.only("rust", "B24: C has no such setting")

@@ -28,7 +28,7 @@
 //!
 //! Otherwise the socket is not looked at, nor are the ports: a peer behind a NAT may come from another
 //! port than yesterday, and then meets another of our sockets. But the addresses must be those that
-//! the tunnel's socket is connected to, unless `net.l2tp.check_peer` is 0; if the datagram came to
+//! the tunnel's socket is bound and connected to, unless `net.l2tp.check_peer` is 0; if the datagram came to
 //! that very socket, UDP has seen to it. And a session of a UDP tunnel takes no IP packets, nor the
 //! other way round: a firewall that lets one of them in says nothing about the other.
 //!
@@ -1012,8 +1012,8 @@ impl Namespace {
 
     /// Whether a message of `tunnel` may come from where it came from.
     #[inline]
-    fn admits(&self, tunnel: &Tunnel, skb: &Skb) -> bool {
-        tunnel.is_from_peer(skb.ip_header()) || !self.check_peer.is_on()
+    fn admits(&self, tunnel: &Tunnel, skb: &Skb, guard: &rcu::Guard) -> bool {
+        tunnel.is_from_peer(skb.ip_header(), guard) || !self.check_peer.is_on()
     }
 
     /// A data message over IP has come; `skb` begins with its session id. Softirq.
@@ -1032,7 +1032,7 @@ impl Namespace {
             discard_of(session, skb, Reason::WrongEncap);
             return;
         }
-        if !self.admits(tunnel, &skb) {
+        if !self.admits(tunnel, &skb, &guard) {
             tunnel.counters().rx_invalid.count();
             discard_of(session, skb, Reason::NotThePeer);
             return;
@@ -1072,7 +1072,7 @@ impl Namespace {
             tunnel.counters().rx_invalid.count();
             return Verdict::PassUp(skb);
         }
-        if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb) {
+        if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb, &guard) {
             tunnel.counters().rx_invalid.count();
             discard_of(session, skb, Reason::NotThePeer);
             return Verdict::Consumed;

@@ -234,22 +234,47 @@ impl Tunnel {
     }
 
     /// Whether a packet with this IP header comes from the peer: its addresses are those that the
-    /// socket is connected to. The peer may be a group, whose members answer from addresses of their
-    /// own; and a socket that is not connected has no peer.
-    pub fn is_from_peer(&self, header: &[u8]) -> bool {
+    /// socket is connected to. It may also be sent to the address that the socket is bound to, which
+    /// can be that of a group or of all, and then is none to send from. The peer may be a group, too,
+    /// or all, who answer from addresses of their own; and a socket that is not connected has no peer.
+    pub fn is_from_peer(&self, header: &[u8], guard: &rcu::Guard) -> bool {
         if !self.sock.is_connected() {
             return true;
         }
-        match self.sock.endpoints() {
+        let ends = self.sock.endpoints();
+        let matches = match ends {
             Endpoints::V4 { saddr, daddr } => {
-                matches!(daddr, [224..=239, ..])
-                    || Ipv4Header::addresses(header)
-                        .is_some_and(|(source, to)| source == daddr && to == saddr)
+                Ipv4Header::addresses(header).is_some_and(|(source, to)| {
+                    source == daddr && (to == saddr || to == self.sock.filter_v4().0)
+                })
             }
             Endpoints::V6 { saddr, daddr } => {
-                matches!(daddr, [0xff, ..])
-                    || Ipv6Header::addresses(header)
-                        .is_some_and(|(source, to)| source == daddr && to == saddr)
+                Ipv6Header::addresses(header).is_some_and(|(source, to)| {
+                    source == daddr && (to == saddr || to == self.sock.filter_v6().0)
+                })
+            }
+        };
+        matches || self.has_many_peers(ends, guard)
+    }
+
+    /// Whether what is sent goes to a multicast group, or is broadcast.
+    #[cold]
+    fn has_many_peers(&self, ends: Endpoints, guard: &rcu::Guard) -> bool {
+        match ends {
+            Endpoints::V4 {
+                daddr: [224..=239, ..],
+                ..
+            }
+            | Endpoints::V6 {
+                daddr: [0xff, ..], ..
+            } => true,
+            // Which addresses are for broadcast, the routing table knows.
+            _ => {
+                self.sock.may_broadcast()
+                    && self
+                        .sock
+                        .route(guard)
+                        .is_ok_and(|route| route.is_broadcast())
             }
         }
     }

@@ -186,41 +186,6 @@ impl<P: Proto> Socket<P> {
         unsafe { &(*self.0.get()).data }
     }
 
-    /// The IPv4 address that packets must be sent to to be received, and the one they come from;
-    /// each all zero if any will do.
-    #[inline]
-    pub fn filter_v4(&self) -> ([u8; 4], [u8; 4]) {
-        // SAFETY: Valid by the type invariants. Single words, which C reads without a lock as well.
-        unsafe {
-            let addresses = &raw const (*self.common()).__bindgen_anon_1.__bindgen_anon_1;
-            (
-                (&raw const (*addresses).skc_rcv_saddr)
-                    .read_volatile()
-                    .to_ne_bytes(),
-                (&raw const (*addresses).skc_daddr)
-                    .read_volatile()
-                    .to_ne_bytes(),
-            )
-        }
-    }
-
-    /// The same for IPv6. An address that is just being changed may be read half.
-    #[cfg(CONFIG_IPV6)]
-    #[inline]
-    pub fn filter_v6(&self) -> ([u8; 16], [u8; 16]) {
-        // SAFETY: Valid by the type invariants. C reads these without a lock as well.
-        unsafe {
-            (
-                (&raw const (*self.common()).skc_v6_rcv_saddr)
-                    .cast::<[u8; 16]>()
-                    .read_volatile(),
-                (&raw const (*self.common()).skc_v6_daddr)
-                    .cast::<[u8; 16]>()
-                    .read_volatile(),
-            )
-        }
-    }
-
     /// The IPv4 address that packets are sent from; all zero if routing decides.
     pub fn source_v4(&self) -> [u8; 4] {
         // SAFETY: Valid by the type invariants.

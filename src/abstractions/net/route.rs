@@ -76,6 +76,20 @@ impl Route<'_> {
         }
     }
 
+    /// Whether the packets are broadcast.
+    pub fn is_broadcast(&self) -> bool {
+        match self.ends {
+            Endpoints::V4 { .. } => {
+                let rt = self.dst.as_ptr().cast::<bindings::rtable>();
+                // SAFETY: By the type invariant this is an IPv4 route, of which a `dst_entry` is the
+                // first field.
+                let flags = unsafe { (&raw const (*rt).rt_flags).read_volatile() };
+                flags & bindings::RTCF_BROADCAST != 0
+            }
+            Endpoints::V6 { .. } => false,
+        }
+    }
+
     /// The largest IP packet that the path takes, in bytes.
     pub fn mtu(&self) -> u32 {
         // SAFETY: By the type invariant.
