@@ -141,6 +141,24 @@ def test_ethtool_names_the_driver(ns: NetNS) -> None:
     assert driver == expect("LINK-KIND", c=[], rust=["driver: l2tpeth"])
 
 
+def test_ethtool_shows_the_counters(ns: NetNS) -> None:
+    """ETHTOOL: those of the session, by the names of netlink."""
+    def shown() -> dict[str, int]:
+        out = ns.run("ethtool", "-S", "dev", check=False).stdout
+        return {name: int(count) for name, count in re.findall(r"^ +(\w+): (\d+)$", out, re.MULTILINE)}
+
+    ns.l2tp.tunnel()
+    ns.l2tp.session(ifname="dev")
+    names = [stat.name.lower() for stat in Stat]
+    assert shown() == expect("ETHTOOL", c={}, rust=dict.fromkeys(names, 0))
+    ns.up("dev")
+    eventually(lambda: any(ns.l2tp.session_stats().values()))
+    ns.down("dev")
+    stats = ns.l2tp.session_stats()
+    assert shown() == expect("ETHTOOL", c={}, rust={
+        name: stats[Stat[name.upper()]] for name in names})
+
+
 def test_device_cannot_be_created_by_rtnetlink(ns: NetNS) -> None:
     """`ip link add type l2tpeth` cannot name a tunnel, whether or not the kind exists."""
     done = ns.run("ip", "link", "add", "dev", "x", "type", "l2tpeth", check=False)

@@ -157,6 +157,12 @@ impl Driver for Interface {
         }
     }
 
+    fn counters(&self, mut each: impl FnMut(&'static CStr, u64)) {
+        for (name, value) in &self.session.stats().named() {
+            each(name, *value);
+        }
+    }
+
     fn dellink(&self, _rtnl: &rtnetlink::Guard) {
         self.namespace.delete_session(&self.session, Cause::Other);
     }

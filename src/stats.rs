@@ -11,6 +11,7 @@ use crate::abstractions::{
 };
 use kernel::{
     alloc::AllocError,
+    prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //
@@ -69,6 +70,24 @@ pub struct Snapshot {
     pub rx_errors: u64,
     pub rx_cookie_discards: u64,
     pub rx_invalid: u64,
+}
+
+impl Snapshot {
+    /// Each counter, and what it is called.
+    pub fn named(&self) -> [(&'static CStr, u64); 10] {
+        [
+            (c"tx_packets", self.tx_packets),
+            (c"tx_bytes", self.tx_bytes),
+            (c"tx_errors", self.tx_errors),
+            (c"rx_packets", self.rx_packets),
+            (c"rx_bytes", self.rx_bytes),
+            (c"rx_seq_discards", self.rx_seq_discards),
+            (c"rx_oos_packets", self.rx_oos_packets),
+            (c"rx_errors", self.rx_errors),
+            (c"rx_cookie_discards", self.rx_cookie_discards),
+            (c"rx_invalid", self.rx_invalid),
+        ]
+    }
 }
 
 impl Stats {

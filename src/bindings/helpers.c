@@ -8,6 +8,7 @@
 
 #include <linux/debugfs.h>
 #include <linux/etherdevice.h>
+#include <linux/ethtool.h>
 #include <linux/icmp.h>
 #include <linux/if_arp.h>
 #include <linux/if_pppol2tp.h>

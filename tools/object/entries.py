@@ -47,6 +47,9 @@ l2tp::abstractions::net::net_namespace::init
 l2tp::abstractions::net::net_namespace::pre_exit
 l2tp::abstractions::net::net_namespace::exit_batch
 l2tp::abstractions::net::netdevice::Unregistered::destructor
+l2tp::abstractions::net::netdevice::Unregistered::get_ethtool_stats
+l2tp::abstractions::net::netdevice::Unregistered::get_sset_count
+l2tp::abstractions::net::netdevice::Unregistered::get_strings
 l2tp::abstractions::net::netdevice::Unregistered::init
 l2tp::abstractions::net::netdevice::Unregistered::setup
 l2tp::abstractions::net::netdevice::Unregistered::uninit

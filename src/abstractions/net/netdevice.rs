@@ -113,6 +113,10 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// before it returns, if what it sends is routed to it; but not without end, see [`Nesting`].
     fn start_xmit(&self, skb: Skb, bh: &bottom_half::Guard) -> TxVerdict;
 
+    /// What `ethtool -S` shows beside the counters of any device. Always as many, under the same names
+    /// of at most 31 bytes, in the same order. May sleep.
+    fn counters(&self, each: impl FnMut(&'static CStr, u64));
+
     /// The device is going to be unregistered by `ip link del`, or because its kind or its network
     /// namespace ends. Not called if the driver unregisters it. May sleep.
     fn dellink(&self, rtnl: &rtnetlink::Guard);
@@ -251,6 +255,15 @@ impl<T: Driver> Unregistered<T> {
         ops
     };
 
+    const ETHTOOL: bindings::ethtool_ops = {
+        let mut ops: bindings::ethtool_ops = pin_init::zeroed();
+        ops.get_link = Some(bindings::ethtool_op_get_link);
+        ops.get_sset_count = Some(Self::get_sset_count);
+        ops.get_strings = Some(Self::get_strings);
+        ops.get_ethtool_stats = Some(Self::get_ethtool_stats);
+        ops
+    };
+
     const TYPE: bindings::device_type = {
         let mut devtype: bindings::device_type = pin_init::zeroed();
         devtype.name = T::DEVTYPE.to_bytes_with_nul().as_ptr();
@@ -265,6 +278,7 @@ impl<T: Driver> Unregistered<T> {
         unsafe {
             bindings::ether_setup(dev);
             (*dev).netdev_ops = &Self::OPS;
+            (*dev).ethtool_ops = &Self::ETHTOOL;
             (*dev).dev.type_ = &Self::TYPE;
             // The headers are written into the packet, so that one cannot be sent several times.
             let flags = &raw mut (*dev).__bindgen_anon_1.__bindgen_anon_1;
@@ -338,6 +352,78 @@ impl<T: Driver> Unregistered<T> {
             TxVerdict::Dropped => unsafe { bindings::dev_dstats_tx_dropped(dev) },
         }
         bindings::netdev_tx_NETDEV_TX_OK
+    }
+
+    /// The counters of a device that `ethtool -S` asks for.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a `Device<T>` whose destructor is not called before this returns.
+    unsafe fn counters(dev: *mut bindings::net_device, each: impl FnMut(&'static CStr, u64)) {
+        // SAFETY: By the safety requirement.
+        if let Some(data) = unsafe { &Device::<T>::from_raw(dev).private.data } {
+            data.counters(each);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `dev` must be a registered `Device<T>`; RTNL must be held.
+    unsafe extern "C" fn get_sset_count(
+        dev: *mut bindings::net_device,
+        sset: ffi::c_int,
+    ) -> ffi::c_int {
+        if sset != bindings::ethtool_stringset_ETH_SS_STATS as ffi::c_int {
+            return EOPNOTSUPP.to_errno();
+        }
+        let mut count: ffi::c_int = 0;
+        // SAFETY: By the safety requirement.
+        unsafe { Self::counters(dev, |_, _| count = count.wrapping_add(1)) };
+        count
+    }
+
+    /// # Safety
+    ///
+    /// As `get_sset_count`; at `data` there must be room for as many strings as that returned.
+    unsafe extern "C" fn get_strings(dev: *mut bindings::net_device, sset: u32, data: *mut u8) {
+        const LEN: usize = bindings::ETH_GSTRING_LEN as usize;
+        if sset != bindings::ethtool_stringset_ETH_SS_STATS {
+            return;
+        }
+        let mut place = data.cast::<[u8; LEN]>();
+        let write = |name: &'static CStr, _| {
+            let mut string = [0; LEN];
+            for (to, from) in string.iter_mut().zip(name.to_bytes_with_nul()) {
+                *to = *from;
+            }
+            // SAFETY: By the safety requirement, as there are as many as were counted.
+            unsafe {
+                place.write(string);
+                place = place.add(1);
+            }
+        };
+        // SAFETY: By the safety requirement.
+        unsafe { Self::counters(dev, write) };
+    }
+
+    /// # Safety
+    ///
+    /// As `get_sset_count`; at `data` there must be room for as many values as that returned.
+    unsafe extern "C" fn get_ethtool_stats(
+        dev: *mut bindings::net_device,
+        _stats: *mut bindings::ethtool_stats,
+        data: *mut u64,
+    ) {
+        let mut place = data;
+        let write = |_: &'static CStr, value| {
+            // SAFETY: By the safety requirement, as there are as many as were counted.
+            unsafe {
+                place.write(value);
+                place = place.add(1);
+            }
+        };
+        // SAFETY: By the safety requirement.
+        unsafe { Self::counters(dev, write) };
     }
 
     /// # Safety
