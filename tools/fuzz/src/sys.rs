@@ -178,10 +178,12 @@ pub(crate) fn index(name: &str) -> Option<i32> {
     (index != 0).then_some(index as i32)
 }
 
-/// Names of the devices in the namespace of this thread.
+/// Names of the devices in the namespace of this thread. One that is no text comes garbled, and then
+/// is none.
 pub(crate) fn links() -> Vec<String> {
-    let table = fs::read_to_string("/proc/thread-self/net/dev").expect("net/dev");
-    let names = table
+    let table = fs::read("/proc/thread-self/net/dev").expect("net/dev");
+    let names = String::from_utf8_lossy(&table);
+    let names = names
         .lines()
         .skip(2)
         .filter_map(|line| line.split(':').next());
