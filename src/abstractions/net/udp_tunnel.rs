@@ -213,6 +213,10 @@ impl SockGuard<'_> {
     /// UDP tests the hook and then reads it again to call it, if the socket has a type of
     /// encapsulation. Whoever owns the socket can give it one, by `setsockopt(UDP_ENCAP)`. So before
     /// that nobody is let come so far, for a grace period.
+    ///
+    /// The socket stays locked all the time. Otherwise it could become an endpoint and an ordinary
+    /// socket again meanwhile, and have another call of this in its first wait: nothing on the socket
+    /// tells the two apart, and the one that is done first would take the hook too early for the other.
     pub fn clear_encap_errors(&self) {
         if !self.sock().is_udp() || self.sock().is_dead() {
             return;
