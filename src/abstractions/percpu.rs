@@ -8,7 +8,6 @@
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
-    mem::MaybeUninit,
     ptr::NonNull, //
 };
 use kernel::{
@@ -21,8 +20,7 @@ use super::sync::bottom_half;
 /// Packets and bytes that only grow, one set of `N` for each CPU.
 ///
 /// Written without a lock or an atomic operation, by the CPU that owns the set, with bottom halves
-/// disabled. Read by anyone, who sees each pair as it stood between two writes, on 32-bit machines
-/// too.
+/// disabled. Read by anyone, who sees whole numbers, on 32-bit machines too.
 ///
 /// # Invariants
 ///
@@ -94,21 +92,25 @@ impl<const N: usize> Counters<N> {
     pub fn sum(&self) -> [Count; N] {
         let mut total = [Count::default(); N];
         self.for_each_cpu(|slot| {
-            let mut seen = MaybeUninit::<[Count; N]>::uninit();
+            let mut seen = [Count::default(); N];
             loop {
-                // SAFETY: The slot is valid by the type invariant. Both words of each count are
-                // read by volatile loads of aligned memory, and read again if a writer was active.
+                // SAFETY: The slot is valid by the type invariant, and has `N` counts. Each word is
+                // read by a volatile load of its own, as its writer runs on another CPU: a word is
+                // whole on 64-bit machines, where nothing else protects it; on others all of it is
+                // read again if a writer was active.
                 unsafe {
                     let start = bindings::u64_stats_fetch_begin((*slot).sync.get());
-                    seen.as_mut_ptr()
-                        .write((*slot).counts.get().read_volatile());
+                    let mut count = (*slot).counts.get().cast::<Count>();
+                    for one in &mut seen {
+                        one.packets = (&raw const (*count).packets).read_volatile();
+                        one.bytes = (&raw const (*count).bytes).read_volatile();
+                        count = count.add(1);
+                    }
                     if !bindings::u64_stats_fetch_retry((*slot).sync.get(), start) {
                         break;
                     }
                 }
             }
-            // SAFETY: Written in the loop above, which runs at least once.
-            let seen = unsafe { seen.assume_init() };
             for (sum, one) in total.iter_mut().zip(seen) {
                 sum.packets = sum.packets.wrapping_add(one.packets);
                 sum.bytes = sum.bytes.wrapping_add(one.bytes);
