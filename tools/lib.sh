@@ -29,10 +29,13 @@ kernel_of() {
 }
 KERNEL=$(kernel_of "$KERNEL_FLAVOUR")
 
-# The kernel with instruments; there must be a KERNEL, whose source it is made from.
-debug_kernel() {
-	echo "$CACHE/debug-$({ basename "$KERNEL"
-		cat "$KERNEL/version" "$TOP/tools/setup-debug" "$TOP/tools/debug.config"; } | key_of)"
+# The kernels with instruments, debug or kcsan; there must be a KERNEL, whose source they are made
+# from.
+instrumented_kernel() {
+	local made_of=("$KERNEL/version" "$TOP/tools/setup-$1" "$TOP/tools/$1.config")
+
+	[ "$1" != kcsan ] || made_of+=("$TOP/tools/kcsan.patch")
+	echo "$CACHE/$1-$({ basename "$KERNEL"; cat "${made_of[@]}"; } | key_of)"
 }
 
 say() { printf '%s\n' "$*" >&2; }
@@ -47,9 +50,22 @@ elapsed() {
 
 is_ready() { [ -e "$ROOTFS.img" ] && [ -e "$KERNEL/version" ]; }
 need_setup() { is_ready || "$TOP/tools/setup" || exit; }
-need_debug() {
+# debug or kcsan
+need_instrumented() {
 	need_setup
-	[ -e "$(debug_kernel)/version" ] || "$TOP/tools/setup" --debug || exit
+	[ -e "$(instrumented_kernel "$1")/version" ] || "$TOP/tools/setup" "--$1" || exit
+}
+
+# The lines of a configuration WANTED that CONFIG does not have.
+not_taken() {
+	local line
+
+	while read -r line; do
+		case $line in
+		CONFIG_*=n) ! grep -q "^${line%n}" "$2" || echo "$line" ;;
+		CONFIG_*) grep -qxF -- "$line" "$2" || echo "$line" ;;
+		esac
+	done <"$1"
 }
 
 # Copies what kbuild needs to DIR, absolute or in the checkout: another build, that is not to meet
