@@ -65,7 +65,7 @@ coverage:
 fuzz-host:
 	$(tools)/fuzz-host $(ARGS)
 
-.PHONY: setup demo test test-debug soak fuzz bench
+.PHONY: setup demo test test-debug test-kcsan soak fuzz bench
 setup:
 	$(tools)/setup
 demo:
@@ -74,6 +74,8 @@ test:
 	$(tools)/test $(PARTS)
 test-debug:
 	$(tools)/test debug
+test-kcsan:
+	$(tools)/test kcsan
 soak: modules
 	$(tools)/test soak
 # COUNT, SECONDS, SEED, ROUND; DEBUG=1 for the debug kernel, ONLY=packets for a part
@@ -89,8 +91,8 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-test \
-		rust-project.json
+	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-kcsan \
+		.l2tp-test rust-project.json
 
 .PHONY: help
 help:
@@ -103,6 +105,8 @@ help:
 	@echo '  make demo             see it work, in a virtual machine'
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
 	@echo '  make test-debug       the tests on a kernel with KASAN, lockdep, kmemleak and more'
+	@echo '  make test-kcsan       those that run on both processors at once, on a kernel that sees'
+	@echo '                        data races'
 	@echo '  make soak             10 minutes each of sockets and sessions coming and going'
 	@echo '                        (L2TP_SOAK=seconds), then of the module (L2TP_RELOADS=1000)'
 	@echo '  make fuzz             a million requests, socket calls and packets in a virtual machine,'

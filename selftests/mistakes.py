@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Has the module make mistakes on purpose, and tells which of them the debug kernel has noticed, and
-that it was our module that made them.  Run by tools/test mistakes."""
+"""Has the module make mistakes on purpose, and tells which of them the kernel's instruments have
+noticed, and that it was our module that made them.  Run by tools/test mistakes, mistakes-kcsan."""
 
 import re
 import sys
@@ -27,6 +27,10 @@ MISTAKES = (
      None),
     (1, "leak", None, r"unreferenced object[^\n]*(\n [^\n]*)*\[l2tp\]"),
 )
+#: The same on a kernel with KCSAN, which has no other instrument.
+RACES = (
+    (4, "data race", r"BUG: KCSAN: data-race in [^\n]*racing_count[^\n]*\[l2tp\]", None),
+)
 
 
 def leaked() -> str:
@@ -43,7 +47,7 @@ def main() -> int:
     ns = NetNS("mistakes")
     ns.l2tp.tunnel()
     log = system.KernelLog()
-    for number, name, said, left in MISTAKES:
+    for number, name, said, left in RACES if system.has("KCSAN") else MISTAKES:
         log.new_lines()
         ns.l2tp.call(Cmd.TUNNEL_MODIFY, nla.u32(Attr.CONN_ID, 1), nla.u32(Attr.DEBUG, FIRST + number))
         text = "\n".join(log.new_lines())

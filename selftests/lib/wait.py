@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-#: The debug kernel takes its time.
-PATIENCE = 6 if os.uname().release.endswith("-debug") else 1
+#: Kernels with instruments take their time.
+PATIENCE = 6 if os.uname().release.endswith(("-debug", "-kcsan")) else 1
 
 
 def eventually(condition: Callable[[], T], timeout: float = 10.0, what: str = "",

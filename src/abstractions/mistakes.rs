@@ -2,10 +2,15 @@
 
 //! Mistakes on request, to see that the kernel's instruments notice them in this module.
 //!
-//! Only with `CONFIG_L2TP_RUST_MISTAKES`, which tools/build-debug sets.
+//! Only with `CONFIG_L2TP_RUST_MISTAKES`, which tools/build-debug sets. KCSAN wants a kernel of its
+//! own.
 
-use super::sync::new_spinlock_bh;
+use super::{
+    sync::new_spinlock_bh,
+    workqueue::OwnedQueue, //
+};
 use core::{
+    cell::UnsafeCell,
     hint,
     mem, //
 };
@@ -24,6 +29,7 @@ pub fn make(request: u32) -> Result {
         1 => leak(),
         2 => sleep_in_atomic_context(),
         3 => invert_locks(),
+        4 => race(),
         _ => Ok(()),
     }
 }
@@ -71,5 +77,32 @@ fn invert_locks() -> Result {
     let first = b.lock();
     drop(a.lock());
     drop(first);
+    Ok(())
+}
+
+/// A number without anything that protects it.
+struct Shared(UnsafeCell<u64>);
+
+// SAFETY: There is no such argument: that is the mistake.
+unsafe impl Sync for Shared {}
+
+/// For KCSAN, which looks at one access of many: so there are many, on two processors.
+#[inline(never)]
+fn race() -> Result {
+    static COUNT: Shared = Shared(UnsafeCell::new(0));
+
+    #[inline(never)]
+    fn racing_count() {
+        for _ in 0..1_000_000 {
+            let count = hint::black_box(COUNT.0.get());
+            // SAFETY: There is no such argument: that is the mistake.
+            unsafe { *count = (*count).wrapping_add(1) };
+        }
+    }
+
+    let queue = OwnedQueue::new(c"mistakes")?;
+    queue.try_spawn(GFP_KERNEL, racing_count)?;
+    racing_count();
+    // The queue waits for the other one when it goes.
     Ok(())
 }
