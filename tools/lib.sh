@@ -60,6 +60,7 @@ need_instrumented() {
 not_taken() {
 	local line
 
+	[ -r "$2" ] || { echo "$2"; return; }
 	while read -r line; do
 		case $line in
 		CONFIG_*=n) ! grep -q "^${line%n}" "$2" || echo "$line" ;;
