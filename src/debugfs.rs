@@ -8,7 +8,10 @@
 
 use crate::{
     abstractions::net::{
-        debugfs::Directory,
+        debugfs::{
+            Directory,
+            Slot, //
+        },
         sock::Endpoints, //
     },
     listing::{
@@ -42,9 +45,11 @@ pub struct Tunnels;
 /// The directory with the file in it. To be held by the module.
 pub type Registration = Directory<Tunnels>;
 
-/// Makes the file.
-pub fn register(module: &'static ThisModule) -> Result<Registration> {
-    Directory::new(c"l2tp", module)
+static SLOT: Slot<Tunnels> = Slot::new();
+
+/// Makes the file: see [`Directory::new`].
+pub fn open(module: &'static ThisModule) -> Registration {
+    Directory::new(c"l2tp", &SLOT, module)
 }
 
 /// A tunnel in the table of ids, that of sockets, and the registry.

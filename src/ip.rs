@@ -542,8 +542,8 @@ impl<F: Family> Registration<F> {
     }
 
     /// Lets sockets be opened. After that, the module's initialisation must not fail any more.
-    pub fn open(&mut self) -> Result {
-        self.sockets.open()
+    pub fn open(&mut self) {
+        self.sockets.open();
     }
 }
 

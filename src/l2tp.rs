@@ -104,7 +104,7 @@ struct L2tp {
     _netlink: netlink::Registration,
     /// Ends the listing, which keeps the module while it is open.
     #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
-    _debugfs: debugfs::Registration,
+    _debugfs: Option<debugfs::Registration>,
     /// No new PPP sockets, of which there are none left, as each keeps the module.
     ppp: ppp::Registration,
     /// The same for sockets and packets over IPv6.
@@ -156,7 +156,10 @@ impl L2tp {
         let slow_queue = l2tp_core::SLOW_QUEUE.fill(OwnedQueue::new(c"l2tp_slow")?)?;
         let ethernet = eth::Registration::register(module)?;
         let namespaces = net_namespace::Registration::register(module)?;
-        #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(unused_mut))]
+        #[cfg_attr(
+            not(any(CONFIG_L2TP_RUST_IP, all(CONFIG_DEBUG_FS, CONFIG_NET_NS))),
+            expect(unused_mut)
+        )]
         let mut l2tp = L2tp {
             #[cfg(CONFIG_L2TP_RUST_IP)]
             ip: ip::register(module)?,
@@ -164,7 +167,8 @@ impl L2tp {
             ip6: ip6::register(module)?,
             ppp: ppp::Registration::register(module)?,
             #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
-            _debugfs: debugfs::register(module)?,
+            _debugfs: None,
+            // The last that may fail: there may be requests at once, whose dumps keep the module.
             _netlink: netlink::register(module)?,
             _namespaces: namespaces,
             _ethernet: ethernet,
@@ -172,12 +176,16 @@ impl L2tp {
             _encap: encap,
             _barrier: barrier,
         };
-        // Nothing may fail once there can be sockets. The second and third of these cannot.
+        // Nothing may fail once there can be sockets or open files, and none of these can.
         #[cfg(all(CONFIG_L2TP_RUST_IP, CONFIG_IPV6))]
-        l2tp.ip6.open()?;
+        l2tp.ip6.open();
         #[cfg(CONFIG_L2TP_RUST_IP)]
-        l2tp.ip.open()?;
+        l2tp.ip.open();
         l2tp.ppp.open();
+        #[cfg(all(CONFIG_DEBUG_FS, CONFIG_NET_NS))]
+        {
+            l2tp._debugfs = Some(debugfs::open(module));
+        }
         Ok(l2tp)
     }
 }

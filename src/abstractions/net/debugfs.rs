@@ -21,20 +21,42 @@ use core::{
 use kernel::{
     ffi,
     prelude::*,
-    str::CStrExt, //
+    str::CStrExt,
+    sync::SetOnce, //
 };
+
+/// What C knows of a file. It is part of the module, as in C: whoever opens a file that is being
+/// removed may read it until the module is freed.
+pub struct Slot<L: List> {
+    ops: SetOnce<Ops>,
+    _list: PhantomData<fn() -> L>,
+}
+
+struct Ops(bindings::file_operations);
+
+// SAFETY: Nothing in it is changed, and the module that it points to is there as long as its code.
+unsafe impl Send for Ops {}
+// SAFETY: As above.
+unsafe impl Sync for Ops {}
+
+impl<L: List> Slot<L> {
+    /// For a `static`.
+    pub const fn new() -> Self {
+        Self {
+            ops: SetOnce::new(),
+            _list: PhantomData,
+        }
+    }
+}
 
 /// A directory with one file, which root may read. Removed on drop, which waits until nobody is
 /// reading; may sleep.
 ///
 /// # Invariants
 ///
-/// `dir` comes from `debugfs_create_dir`. The file in it has `ops`, which are not changed any more.
+/// `dir` comes from `debugfs_create_dir`.
 pub struct Directory<L: List> {
     dir: *mut bindings::dentry,
-    /// Open files use it. They keep the module of whoever owns this value, so that there are none
-    /// when it is dropped.
-    _ops: KBox<bindings::file_operations>,
     _list: PhantomData<fn() -> L>,
 }
 
@@ -47,39 +69,39 @@ impl<L: List> Directory<L> {
     /// Makes the directory `name`, and in it the file of `L`. To be held by `module`, as part of its
     /// own state. May sleep.
     ///
-    /// Without debugfs, or if there is such a directory, there is no file, which is no error.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn new(name: &CStr, module: &'static ThisModule) -> Result<Self> {
+    /// Without debugfs or memory, or if there is such a directory, there is no file, which is no
+    /// error. Once there can be a file, the module's initialisation must not fail any more: a module
+    /// that fails to initialise is freed, even if open files keep it.
+    pub fn new(name: &CStr, slot: &'static Slot<L>, module: &'static ThisModule) -> Self {
         let mut ops: bindings::file_operations = pin_init::zeroed();
         ops.owner = module.as_ptr().cast();
         ops.open = Some(open::<L>);
         ops.read = Some(bindings::seq_read);
         ops.llseek = Some(bindings::seq_lseek);
         ops.release = Some(release::<L>);
-        let ops = KBox::new(ops, GFP_KERNEL)?;
-        // SAFETY: The names are terminated; a directory that could not be made may be given to
-        // `debugfs_create_file_full`. The operations stay until the file is removed.
-        let dir = unsafe {
-            let dir = bindings::debugfs_create_dir(name.as_char_ptr(), ptr::null_mut());
-            bindings::debugfs_create_file_full(
-                L::NAME.as_char_ptr(),
-                0o600,
-                dir,
-                ptr::null_mut(),
-                ptr::null(),
-                &*ops,
-            );
-            dir
-        };
+        // It is the same each time.
+        slot.ops.populate(Ops(ops));
+        // SAFETY: The name is terminated.
+        let dir = unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), ptr::null_mut()) };
+        if let Some(Ops(ops)) = slot.ops.as_ref() {
+            // SAFETY: The name is terminated; a directory that could not be made may be given, too.
+            // The operations are static.
+            unsafe {
+                bindings::debugfs_create_file_full(
+                    L::NAME.as_char_ptr(),
+                    0o600,
+                    dir,
+                    ptr::null_mut(),
+                    ptr::null(),
+                    ops,
+                );
+            }
+        }
         // INVARIANT: As was just done.
-        Ok(Self {
+        Self {
             dir,
-            _ops: ops,
             _list: PhantomData,
-        })
+        }
     }
 }
 

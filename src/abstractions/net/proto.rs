@@ -733,23 +733,26 @@ impl<P: Proto> Registration<P> {
     }
 
     /// Lets sockets be opened, by anybody. Once that is so, the module's initialisation must not
-    /// fail any more: a module that fails to initialise is freed, even if sockets keep it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `inet6_register_protosw`; none for IPv4.
-    pub fn open(&mut self) -> Result {
+    /// fail any more: a module that fails to initialise is freed, even if sockets keep it. So this
+    /// cannot fail, either: were the number that of a protocol which the kernel does not give up,
+    /// there would be no sockets, and a line in the log.
+    pub fn open(&mut self) {
         if self.open {
-            return Ok(());
+            return;
         }
         // SAFETY: By the type invariants the entry is complete, and stays where it is until it is
         // unregistered.
         let protosw = unsafe { &raw mut (*self.objects.as_ptr()).protosw };
         // SAFETY: As above.
-        to_result(unsafe { (P::DOMAIN.functions().register)(protosw) })?;
+        let registered = to_result(unsafe { (P::DOMAIN.functions().register)(protosw) });
+        if registered.is_err() {
+            pr_err!(
+                "the kernel has a protocol of its own in place of {}\n",
+                P::NAME
+            );
+        }
         // INVARIANT: It was just registered.
-        self.open = true;
-        Ok(())
+        self.open = registered.is_ok();
     }
 }
 
