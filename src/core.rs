@@ -420,7 +420,13 @@ impl Namespace {
     }
 
     /// How many sessions `tunnel` has. May sleep.
-    #[cfg_attr(not(any(CONFIG_DEBUG_FS, CONFIG_PROC_FS)), expect(dead_code))]
+    #[cfg_attr(
+        not(any(
+            all(CONFIG_DEBUG_FS, CONFIG_NET_NS),
+            all(CONFIG_PROC_FS, CONFIG_L2TP_RUST_PPP)
+        )),
+        expect(dead_code)
+    )]
     pub fn session_count(&self, tunnel: &Tunnel) -> usize {
         let registry = self.registry.lock();
         registry.sessions(tunnel).map_or(0, |sessions| {

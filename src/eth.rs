@@ -125,7 +125,13 @@ impl Port {
     }
 
     /// The name that the device has now. [`None`] if there is no device. Takes RTNL.
-    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    #[cfg_attr(
+        not(any(
+            all(CONFIG_DEBUG_FS, CONFIG_NET_NS),
+            all(CONFIG_PROC_FS, CONFIG_L2TP_RUST_PPP)
+        )),
+        expect(dead_code)
+    )]
     pub fn interface(&self) -> Option<[u8; 16]> {
         let rtnl = rtnetlink::lock();
         self.device

@@ -45,7 +45,10 @@ mod ip6;
 // A module called `core` would hide the library of that name.
 #[path = "core.rs"]
 mod l2tp_core;
-#[cfg(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS))]
+#[cfg(any(
+    all(CONFIG_DEBUG_FS, CONFIG_NET_NS),
+    all(CONFIG_PROC_FS, CONFIG_L2TP_RUST_PPP)
+))]
 mod listing;
 mod netlink;
 #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), path = "absent/ppp.rs")]

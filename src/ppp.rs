@@ -171,7 +171,13 @@ impl Port {
 
     /// The name of the device that the socket's channel is connected to. [`None`] if there is no
     /// socket.
-    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    #[cfg_attr(
+        not(any(
+            all(CONFIG_DEBUG_FS, CONFIG_NET_NS),
+            all(CONFIG_PROC_FS, CONFIG_L2TP_RUST_PPP)
+        )),
+        expect(dead_code)
+    )]
     pub fn interface(&self) -> Option<[u8; 16]> {
         const UNCONNECTED: [u8; 16] = *b"(null)\0\0\0\0\0\0\0\0\0\0";
 

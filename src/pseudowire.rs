@@ -51,7 +51,13 @@ impl Pseudowire {
 
     /// The name of the network device at the far side. [`None`] if there is no far side. May sleep,
     /// and take RTNL.
-    #[cfg_attr(not(any(CONFIG_PROC_FS, CONFIG_DEBUG_FS)), expect(dead_code))]
+    #[cfg_attr(
+        not(any(
+            all(CONFIG_DEBUG_FS, CONFIG_NET_NS),
+            all(CONFIG_PROC_FS, CONFIG_L2TP_RUST_PPP)
+        )),
+        expect(dead_code)
+    )]
     pub fn interface(&self) -> Option<[u8; 16]> {
         match self {
             Self::Eth(port) => port.interface(),

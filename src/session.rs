@@ -274,7 +274,7 @@ impl Session {
     }
 
     /// The sublayer.
-    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    #[cfg_attr(not(all(CONFIG_DEBUG_FS, CONFIG_NET_NS)), expect(dead_code))]
     pub fn l2spec(&self) -> L2SpecType {
         self.config.l2spec
     }

@@ -115,7 +115,7 @@ impl NetRef {
     }
 
     /// The namespace of the current task, which must not be exiting.
-    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    #[cfg_attr(not(all(CONFIG_DEBUG_FS, CONFIG_NET_NS)), expect(dead_code))]
     pub(super) fn of_current() -> Self {
         // SAFETY: A task that runs has a namespace, which it keeps.
         let net = unsafe { bindings::get_net(bindings::current_net()) };
@@ -125,7 +125,7 @@ impl NetRef {
     }
 
     /// Gives up the reference without dropping it.
-    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    #[cfg_attr(not(all(CONFIG_DEBUG_FS, CONFIG_NET_NS)), expect(dead_code))]
     pub(super) fn into_raw(self) -> *mut bindings::net {
         ManuallyDrop::new(self).0.as_ptr().cast()
     }
@@ -135,7 +135,7 @@ impl NetRef {
     /// # Safety
     ///
     /// `ptr` must come from [`NetRef::into_raw`], once.
-    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    #[cfg_attr(not(all(CONFIG_DEBUG_FS, CONFIG_NET_NS)), expect(dead_code))]
     pub(super) unsafe fn from_raw(ptr: *mut bindings::net) -> Self {
         // SAFETY: By the safety requirement, which also keeps the invariant.
         Self(unsafe { NonNull::new_unchecked(ptr.cast()) })

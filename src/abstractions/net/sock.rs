@@ -105,7 +105,7 @@ impl Sock {
     }
 
     /// How many references there are at the moment. For information.
-    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
+    #[cfg_attr(not(all(CONFIG_DEBUG_FS, CONFIG_NET_NS)), expect(dead_code))]
     pub fn ref_count(&self) -> u32 {
         // SAFETY: Valid by the type invariants.
         unsafe { bindings::sk_refcnt(self.as_ptr()) }
