@@ -817,19 +817,20 @@ impl Namespace {
 
     // Telling.
 
-    /// Tells listeners that `tunnel` was made, unless it has gone again. May sleep.
-    pub fn announce_tunnel(&self, tunnel: &Tunnel, cause: Cause<'_>) {
+    /// Tells listeners that `tunnel` was made or modified, unless it has gone again: they would not
+    /// hear of its end any more. May sleep.
+    pub fn announce_tunnel(&self, tunnel: &Tunnel, change: Change, cause: Cause<'_>) {
         let registry = self.registry.lock();
         if registry.sessions(tunnel).is_some() {
-            netlink::tell_tunnel(cause, Change::Created, tunnel);
+            netlink::tell_tunnel(cause, change, tunnel);
         }
     }
 
-    /// Tells listeners that `session` was made, unless it has gone again. May sleep.
-    pub fn announce_session(&self, session: &Arc<Session>, cause: Cause<'_>) {
+    /// As [`Namespace::announce_tunnel`].
+    pub fn announce_session(&self, session: &Arc<Session>, change: Change, cause: Cause<'_>) {
         let registry = self.registry.lock();
         if registry.has(session) {
-            netlink::tell_session(cause, Change::Created, session);
+            netlink::tell_session(cause, change, session);
         }
     }
 

@@ -264,7 +264,7 @@ fn tunnel_create(request: &Request<'_>) -> Outcome {
     let socket = ends.socket(request, encap);
     let namespace = namespace(request.net())?;
     let tunnel = namespace.create_tunnel(request.net(), &config, &socket)?;
-    namespace.announce_tunnel(&tunnel, Cause::Request(request));
+    namespace.announce_tunnel(&tunnel, Change::Created, Cause::Request(request));
     Ok(())
 }
 
@@ -276,12 +276,12 @@ fn tunnel_delete(request: &Request<'_>) -> Outcome {
 
 /// Changes nothing, as there is nothing that could be changed, and says so to everybody.
 fn tunnel_modify(request: &Request<'_>) -> Outcome {
-    let (_, tunnel) = find_tunnel(request)?;
+    let (namespace, tunnel) = find_tunnel(request)?;
     #[cfg(CONFIG_L2TP_RUST_MISTAKES)]
     if let Some(mistake) = request.u32(attr::DEBUG) {
         crate::abstractions::mistakes::make(mistake)?;
     }
-    tell_tunnel(Cause::Request(request), Change::Modified, &tunnel);
+    namespace.announce_tunnel(&tunnel, Change::Modified, Cause::Request(request));
     Ok(())
 }
 
@@ -366,7 +366,7 @@ fn session_create(request: &Request<'_>) -> Outcome {
             c"PW_TYPE is not supported",
         )),
     }?;
-    namespace.announce_session(&session, Cause::Request(request));
+    namespace.announce_session(&session, Change::Created, Cause::Request(request));
     Ok(())
 }
 
@@ -377,7 +377,7 @@ fn session_delete(request: &Request<'_>) -> Outcome {
 }
 
 fn session_modify(request: &Request<'_>) -> Outcome {
-    let (_, session) = find_session(request)?;
+    let (namespace, session) = find_session(request)?;
     // What can be refused comes first, so that a refusal has changed nothing.
     let reorder_timeout = reorder_timeout(request)?;
     if let Some(on) = switch(request, attr::RECV_SEQ) {
@@ -392,7 +392,7 @@ fn session_modify(request: &Request<'_>) -> Outcome {
     if let Some(ms) = reorder_timeout {
         session.set_reorder_timeout_ms(ms);
     }
-    tell_session(Cause::Request(request), Change::Modified, &session);
+    namespace.announce_session(&session, Change::Modified, Cause::Request(request));
     Ok(())
 }
 
@@ -665,7 +665,8 @@ pub enum Change {
     Deleted,
 }
 
-/// Tells the members of the group. May sleep, with the registry locked if need be.
+/// Tells the members of the group. Called with the registry locked, so that what they are told last
+/// of something is that it was deleted. May sleep.
 ///
 /// That it fails, because memory or the room in a member's queue has run out, does not undo the
 /// change. Nothing is told of what happens in a namespace that is ending, or when the module leaves.

@@ -76,7 +76,6 @@ use crate::{
     error::Outcome,
     l2tp_core::Namespace,
     netlink::{
-        self,
         Cause,
         Change, //
     },
@@ -250,7 +249,7 @@ impl Proto for PppoL2tp {
         };
         let joined = join(namespace, sk, &tunnel, &address);
         match (joined, made) {
-            (Ok(()), Some(made)) => namespace.announce_tunnel(&made, Cause::Other),
+            (Ok(()), Some(made)) => namespace.announce_tunnel(&made, Change::Created, Cause::Other),
             (Err(_), Some(made)) => namespace.delete_tunnel(&made, Cause::Unannounced),
             (_, None) => (),
         }
@@ -284,7 +283,7 @@ impl Proto for PppoL2tp {
         Ok(())
     }
 
-    fn set_option(session: &Arc<Session>, option: i32, value: i32) -> Result {
+    fn set_option(net: &Net, session: &Arc<Session>, option: i32, value: i32) -> Result {
         let switch = || match value {
             0 => Ok(false),
             1 => Ok(true),
@@ -303,7 +302,9 @@ impl Proto for PppoL2tp {
             _ => return Err(ENOPROTOOPT),
         }
         if option != uapi::DEBUG {
-            netlink::tell_session(Cause::Other, Change::Modified, session);
+            if let Some(namespace) = Namespace::of(net) {
+                namespace.announce_session(session, Change::Modified, Cause::Other);
+            }
         }
         Ok(())
     }
@@ -382,7 +383,7 @@ fn join(
         return Err(EBUSY);
     }
     if tunnel.learn_peer_tunnel_id(address.peer_tunnel_id) {
-        netlink::tell_tunnel(Cause::Other, Change::Modified, tunnel);
+        namespace.announce_tunnel(tunnel, Change::Modified, Cause::Other);
     }
     let mut made = None;
     let session = match namespace.session(tunnel, address.session_id) {
@@ -405,7 +406,7 @@ fn join(
         if connected.is_err_and(|e| e != EEXIST) {
             namespace.delete_session(&made, Cause::Unannounced);
         } else {
-            namespace.announce_session(&made, Cause::Other);
+            namespace.announce_session(&made, Change::Created, Cause::Other);
         }
     }
     connected

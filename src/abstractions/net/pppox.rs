@@ -116,7 +116,7 @@ pub trait Proto: Sized + 'static {
     fn send(sk: &Socket<Self>, peer: &Self::Peer, message: &mut Message, len: usize) -> Result;
 
     /// `setsockopt`.
-    fn set_option(peer: &Self::Peer, option: i32, value: i32) -> Result;
+    fn set_option(net: &Net, peer: &Self::Peer, option: i32, value: i32) -> Result;
 
     /// `getsockopt`.
     fn option(peer: &Self::Peer, option: i32) -> Result<i32>;
@@ -668,7 +668,7 @@ unsafe extern "C" fn setsockopt<P: Proto>(
         if ret != 0 {
             return Err(EFAULT);
         }
-        P::set_option(sk.peer().ok_or(ENOTCONN)?, option, number).map(|()| 0)
+        P::set_option(sk.net(), sk.peer().ok_or(ENOTCONN)?, option, number).map(|()| 0)
     })
 }
 
