@@ -350,3 +350,22 @@ def test_several_devices_at_once(ends: Ends) -> None:
     assert len(packets) == 2 * len(sessions)
     for packet, session in zip(packets, sessions * 2):
         same_packet(packet, session.path, session.sent(inners[session.sid]))
+
+
+@pytest.mark.parametrize("encap", (Encap.UDP, Encap.IP))
+def test_too_long(ends: Ends, encap: Encap) -> None:
+    """1.2: the longest message that fits in an IPv4 packet, and one byte more."""
+    wire = ends.wire
+    wire.a.up("lo")
+    tid = 40 + encap
+    wire.l2tp.tunnel(tid, 140, encap=encap, local="127.0.0.1", peer="127.0.0.2",
+                     sport=5040, dport=6040)
+    session = Session(tid, tid << 16, Path(4, encap, 5040, 6040), f"l{tid}").create(wire)
+    wire.a.set_mtu(session.ifname, 65535)
+    inner = bytes(65535 - 20 - (8 if encap == Encap.UDP else 0) - len(session.sent(b"")))
+    errors = merge(session.counts(TX_ERRORS=1), session.tunnel_counts(TX_ERRORS=1),
+                   session.device_counts(tx_dropped=1))
+    with wire.counting(session.transmitted(inner)):
+        wire.transmit(session.ifname, inner)
+    with wire.counting(expect("TOO-LONG", c=session.transmitted(inner + b"x"), rust=errors)):
+        wire.transmit(session.ifname, inner + b"x")

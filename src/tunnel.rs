@@ -325,7 +325,7 @@ impl Tunnel {
     ///
     /// `ESHUTDOWN` if the tunnel is closed, `ENOTCONN` if its owner has not connected the socket,
     /// `ELOOP` if the way to the peer is the device that the packet comes from, `EMSGSIZE` if the
-    /// message does not fit in a datagram, `ENOMEM`, and what routing and the network layer say.
+    /// message does not fit in an IP packet, `ENOMEM`, and what routing and the network layer say.
     #[inline]
     pub fn output(
         &self,
@@ -351,7 +351,7 @@ impl Tunnel {
         let udp_len = self.udp_header_len();
         let len = skb.len().wrapping_add(l2tp_len);
         let datagram_len = len.wrapping_add(udp_len);
-        if udp_len != 0 && datagram_len > usize::from(u16::MAX) {
+        if datagram_len > route.payload_max() {
             return Err(EMSGSIZE);
         }
 

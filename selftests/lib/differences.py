@@ -153,6 +153,9 @@ DIFF("PPP-TUNNEL", "7.4.4", "C looks for a v3 session by id alone and may join o
      "tunnel; ours joins a session of the tunnel that the address names.")
 DIFF("PPP-SEND", "7.7.1", "C reports success for a frame that fits in no datagram, and allocates "
      "memory for it whatever its length; ours refuses more than 65535 bytes with EMSGSIZE.")
+DIFF("TOO-LONG", "1.2, 7.7.1", "C sends messages over IPv4 that are longer than an IP packet can "
+     "be, with a length that is not theirs, and counts them as sent; ours drops them and counts an "
+     "error.")
 DIFF("PPP-PROC", "7.11", "C shows a reference count where its header says session-count; ours "
      "shows the number of sessions.")
 DIFF("PPP-REWIND", "7.11", "C's listing forgets to start over when the file is rewound, and "

@@ -30,6 +30,9 @@ use kernel::{
 /// `ip_tunnel_adj_headroom` has it. Lower layers make room themselves where there is none.
 const HEADROOM_MAX: usize = 512;
 
+/// The most that the length in an IP header can be.
+const PACKET_MAX: usize = 65535;
+
 /// An IPv4 header without options.
 const IPV4_HLEN: usize = size_of::<bindings::iphdr>();
 
@@ -105,6 +108,16 @@ impl Route<'_> {
             Endpoints::V6 { .. } => IPV6_HLEN,
         };
         ip.wrapping_add(self.link_headroom()).min(HEADROOM_MAX)
+    }
+
+    /// How many bytes fit in an IP packet behind the header, which has no options.
+    #[inline]
+    pub fn payload_max(&self) -> usize {
+        match self.ends {
+            Endpoints::V4 { .. } => PACKET_MAX - IPV4_HLEN,
+            // The header does not count.
+            Endpoints::V6 { .. } => PACKET_MAX,
+        }
     }
 
     #[inline]
