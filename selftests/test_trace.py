@@ -231,6 +231,24 @@ def test_no_far_side(wire: Wire, freed: Trace, trace: Trace) -> None:
     wire.l2tp.del_session(10, 4000)
 
 
+@pytest.mark.parametrize("size,up,reason,name", [
+    (13, True, "PKT_TOO_SMALL", "TOO_SHORT"), (120, True, "PKT_TOO_BIG", "TOO_LONG"),
+    (60, False, "DEV_READY", "NO_FAR_SIDE")])
+def test_device_refuses(wire: Wire, freed: Trace, trace: Trace, size: int, up: bool, reason: str,
+                        name: str) -> None:
+    """A frame without a whole header, one beyond the MTU, one for a device that is down."""
+    session = Session(10, 2000, UDP, "d0").create(wire)
+    wire.a.set_mtu("d0", 100)
+    if not up:
+        wire.a.down("d0")
+    reasons, events = dropped(wire, freed, trace, session.packet(bytes(size)))
+    wire.l2tp.del_session(10, 2000)
+    eventually(lambda: "d0" not in wire.a.links())
+    assert reasons == expect("DROP-REASON", c=["NOT_SPECIFIED"] * len(reasons), rust=[reason])
+    assert [text for _, text in events] == expect(
+        "PKT-DROP", c=[], rust=[f"sess 10/2000: reason={name} len={size}"])
+
+
 def test_trace_cmd(ns: NetNS, tmp_path: File) -> None:
     """The tool that people use."""
     data = str(tmp_path / "trace.dat")

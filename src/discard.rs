@@ -20,7 +20,8 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Reason {
-    /// Over IP: not even a session id, or no whole control header behind a session id of zero.
+    /// Over IP: not even a session id, or no whole control header behind a session id of zero. In a
+    /// session: no whole Ethernet header.
     TooShort = drop_reason::TOO_SHORT,
     /// Over IP: neither data nor a control message.
     BadControl = drop_reason::BAD_CONTROL,
@@ -48,8 +49,10 @@ pub enum Reason {
     QueueFull = drop_reason::QUEUE_FULL,
     /// The session has been deleted.
     Closed = drop_reason::CLOSED,
-    /// The session has no socket, or its device is going.
+    /// The session has no socket, or its device is down or going.
     NoFarSide = drop_reason::NO_FAR_SIDE,
+    /// The frame does not fit in the MTU of the session's device.
+    TooLong = drop_reason::TOO_LONG,
 }
 
 impl From<seq::Reason> for Reason {
@@ -84,6 +87,7 @@ impl Reason {
             Self::QueueFull => DropReason::FULL_RING,
             Self::Closed => DropReason::QUEUE_PURGE,
             Self::NoFarSide => DropReason::DEV_READY,
+            Self::TooLong => DropReason::PKT_TOO_BIG,
         }
     }
 }

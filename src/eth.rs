@@ -37,6 +37,7 @@ use crate::{
                 Config,
                 DevicePtr,
                 Driver,
+                Refused,
                 TxVerdict,
                 Unregistered, //
             },
@@ -101,8 +102,8 @@ pub struct Interface {
 }
 
 impl Port {
-    /// Hands a frame to the device, as if it had received it from a wire. Does nothing with a frame
-    /// that comes too early, or too late, or is too short for an Ethernet header. Softirq.
+    /// Hands a frame to the device, as if it had received it from a wire. Drops a frame that comes too
+    /// early, or too late, or that the device does not take. Softirq.
     ///
     /// # Errors
     ///
@@ -120,7 +121,9 @@ impl Port {
             return Ok(());
         };
         skb.decapsulate()?;
-        device.receive(skb, bh);
+        if let Err((skb, why)) = device.receive(skb, bh) {
+            discard_of(session, skb, why.into());
+        }
         Ok(())
     }
 
@@ -137,6 +140,16 @@ impl Port {
         self.device
             .get_locked(&rtnl)
             .map(|device| device.name(&rtnl))
+    }
+}
+
+impl From<Refused> for Reason {
+    fn from(why: Refused) -> Self {
+        match why {
+            Refused::Down => Self::NoFarSide,
+            Refused::TooShort => Self::TooShort,
+            Refused::TooLong => Self::TooLong,
+        }
     }
 }
 

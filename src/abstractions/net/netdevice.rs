@@ -32,10 +32,7 @@
 use super::{
     net_namespace::Net,
     rtnetlink,
-    skbuff::{
-        DropReason,
-        Skb, //
-    }, //
+    skbuff::Skb, //
 };
 use crate::{
     abstractions::sync::bottom_half,
@@ -554,14 +551,18 @@ impl<T: Driver> Device<T> {
     /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire.
     /// Forgets what is known of it but its checksum.
     ///
-    /// If the device is down, or the frame does not fit in its MTU with a VLAN tag, or too many
-    /// frames wait, it is dropped, and counted as dropped and as an error. A frame without a whole
-    /// Ethernet header is dropped and not counted.
-    pub fn receive(&self, mut skb: Skb, _bh: &bottom_half::Guard) {
+    /// If too many frames wait, it is dropped, and counted as an error.
+    ///
+    /// # Errors
+    ///
+    /// The frame, and why it is not taken, which is counted as dropped and as an error. Not counted
+    /// is a frame without a whole Ethernet header.
+    #[inline]
+    pub fn receive(&self, mut skb: Skb, _bh: &bottom_half::Guard) -> Result<(), (Skb, Refused)> {
         let len = skb.len();
         let dev = self.as_raw();
         if skb.pull_head(ETH_HLEN).is_none() {
-            return skb.discard(DropReason::PKT_TOO_SMALL);
+            return Err((skb, Refused::TooShort));
         }
         // SAFETY: The packet and the device are valid.
         let fits = unsafe {
@@ -569,12 +570,8 @@ impl<T: Driver> Device<T> {
                 && bindings::is_skb_forwardable(dev, skb.as_ptr())
         };
         if !fits {
-            // SAFETY: The device is valid.
-            unsafe {
-                bindings::dev_core_stats_rx_dropped_inc(dev);
-                bindings::dev_stats_rx_errors_inc(dev);
-            }
-            return skb.discard(DropReason::DEV_READY);
+            let why = self.why_refused();
+            return Err((skb, why));
         }
         // SAFETY: The packet is ours, and has a linear Ethernet header; the device is valid. The
         // namespaces are only compared. The device that the packet has come in on, which may be
@@ -598,7 +595,37 @@ impl<T: Driver> Device<T> {
                 bindings::dev_stats_rx_errors_inc(dev);
             }
         }
+        Ok(())
     }
+
+    /// Counts a frame that is dropped. Why it is: a device that is up takes all but those that are
+    /// too long.
+    #[cold]
+    fn why_refused(&self) -> Refused {
+        let dev = self.as_raw();
+        // SAFETY: The device is valid. Its flags change at any moment; this is for information.
+        let flags = unsafe {
+            bindings::dev_core_stats_rx_dropped_inc(dev);
+            bindings::dev_stats_rx_errors_inc(dev);
+            (&raw const (*dev).flags).read_volatile()
+        };
+        if flags & bindings::net_device_flags_IFF_UP == 0 {
+            Refused::Down
+        } else {
+            Refused::TooLong
+        }
+    }
+}
+
+/// Why a device does not take a frame that was received.
+pub enum Refused {
+    /// It is down.
+    Down,
+    /// There is no whole Ethernet header.
+    TooShort,
+    /// It does not fit in the MTU with a VLAN tag; or, which is rare, there is no memory to copy it
+    /// from where user space may change it.
+    TooLong,
 }
 
 // CAST: Zero.
