@@ -19,7 +19,7 @@ from lib import rtnl, system
 from lib.attrs import flag, u8, u16
 from lib.differences import expect
 from lib.genl import L2tp
-from lib.netns import Hosts, NetNS, move, settle
+from lib.netns import Hosts, NetNS, move, settle, veth
 from lib.pair import Wire, check_headroom, pattern, tcp_transfer
 from lib.uapi import Attr, Encap, L2Spec, Stat
 from lib.wait import eventually
@@ -614,6 +614,33 @@ def test_bridge(hosts: Hosts, make_ns, encap: int) -> None:
     near.ping("192.168.8.2", "-s", "1300", timeout=10)
     neighbours = near.run("ip", "neigh", "show", "192.168.8.2").stdout
     assert far.link("eth0").mac.hex(":") in neighbours
+
+
+def test_bridged_frames_to_the_same_host(ns: NetNS, make_ns) -> None:
+    """A frame for another host that is bridged into a tunnel whose two ends are here."""
+    far = make_ns()
+    for tid in (1, 2):
+        ns.l2tp.tunnel(tid, 3 - tid, local=f"127.0.0.{tid}", peer=f"127.0.0.{3 - tid}",
+                       sport=4000 + tid, dport=4003 - tid)
+        ns.l2tp.session(tid, tid, 3 - tid, ifname=f"end{tid}")
+    veth(ns, "port", far, "port")
+    ns.rtnl.add("bridge", "br0")
+    for port in ("port", "end1"):
+        ns.rtnl.set(ns.link(port).index, nla.u32(rtnl.IFLA_MASTER, ns.link("br0").index), up=True)
+    ns.up("lo", "br0", "end2")
+    with far.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("port", 0))
+
+        def arrived() -> bool:
+            sock.send(b"\2\0\0\0\0\x01\2\0\0\0\0\x02\x88\xb5" + bytes(800))
+            return ns.l2tp.session_stats(2, 2)[Stat.RX_BYTES] >= 800
+
+        if expect("OTHERHOST", c=False, rust=True):
+            eventually(arrived)
+        else:
+            eventually(lambda: not arrived()
+                       and ns.l2tp.session_stats(1, 1)[Stat.TX_BYTES] >= 800)
+            assert ns.l2tp.session_stats(2, 2)[Stat.RX_BYTES] < 800
 
 
 def test_two_sessions_in_one_tunnel_are_separate(hosts: Hosts) -> None:

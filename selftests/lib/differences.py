@@ -55,6 +55,9 @@ DIFF("SYNC-DELETE", "3.8.1", "C deletes from a worker after the reply, so a clie
      "the object at once sees EEXIST; ours has freed ids, ports and names when the ACK arrives.")
 DIFF("LINK-KIND", "5.1, 5.5", "C's device has no rtnl kind and 'ip link del' gives EOPNOTSUPP; "
      "ours has kind l2tpeth and deleting it deletes the session.")
+DIFF("OTHERHOST", "1.13", "A frame for another host that is bridged into a tunnel to the host "
+     "itself, over lo or a VRF, is dropped by IP at the far end, as C leaves the mark of it on the "
+     "packet; ours takes it off.")
 DIFF("ETHTOOL", "5.1", "Of a device of C's, ethtool knows nothing; of ours, the session's counters.")
 DIFF("V2-IDS", "2.5.8", "C hides the sessions of a v2 tunnel whose id has more than 16 bits from "
      "dumps, though it finds them by id; ours shows what there is.")

@@ -371,10 +371,12 @@ impl Skb {
         Ok(())
     }
 
-    /// Forgets what the layers above knew: control block, connection tracking, route. The owning
-    /// socket and the flow hash stay.
+    /// Forgets what the layers above knew: control block, connection tracking, route, and that it was
+    /// perhaps bridged, and for another host. The owning socket and the flow hash stay.
     #[inline]
     pub fn reset_for_transmit(&mut self) {
+        // CAST: Zero.
+        self.headers().set_pkt_type(bindings::PACKET_HOST as u8);
         // SAFETY: The packet is valid and ours.
         unsafe {
             (*self.as_ptr()).cb = [0; 48];
