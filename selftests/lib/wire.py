@@ -279,6 +279,8 @@ class Wire:
         self.b = NetNS("b")
         self.b.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
         self.a.sysctl("net/ipv6/auto_flowlabels", 0)
+        # nobody asks for routers, now and then
+        self.a.sysctl("net/ipv6/conf/default/router_solicitations", 0)
         netns.veth(self.a, "eth0", self.b, "eth0")
         for ns, mac in ((self.a, self.MAC_A), (self.b, self.MAC_B)):
             ns.rtnl.set(ns.link("eth0").index, nla.raw(1, mac), nla.u32(4, mtu))
