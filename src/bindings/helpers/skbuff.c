@@ -10,6 +10,13 @@ int HELPER(skb_cow_head)(struct sk_buff *skb, unsigned int headroom)
 	return skb_cow_head(skb, headroom);
 }
 
+#ifndef CONFIG_TRACEPOINTS
+void HELPER(consume_skb)(struct sk_buff *skb)
+{
+	consume_skb(skb);
+}
+#endif
+
 struct sk_buff *HELPER(skb_share_check)(struct sk_buff *skb, gfp_t pri)
 {
 	return skb_share_check(skb, pri);
