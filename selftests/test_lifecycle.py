@@ -6,6 +6,7 @@ ending with each kind once).
 """
 
 import errno
+import itertools
 import os
 import random
 import signal
@@ -124,9 +125,11 @@ def test_rounds(traffic: Flood) -> None:
     system.load()
     references = system.loaded()
 
+    numbers = iter(range(ROUNDS))
+
     def rounds(count: int) -> None:
         host = new_host(traffic)
-        for number in range(count):
+        for number in itertools.islice(numbers, count):
             encap, family = KINDS[number % len(KINDS)]
             this = Round(host, encap, family, managed=number % 3 == 1)
             eventually(this.is_busy, what=f"traffic in round {number}")
@@ -144,10 +147,11 @@ def test_rounds(traffic: Flood) -> None:
         host.close()
         eventually(lambda: system.loaded() == references)
 
-    warm_up = min(20, ROUNDS // 4)
-    rounds(warm_up)
-    # the noise is below 10; one object in five rounds shows
-    memory.expect_steady(lambda: rounds(ROUNDS - warm_up), 30)
+    a_part = ROUNDS // 10 * 3
+    rounds(ROUNDS - 3 * a_part)
+    # one object in five rounds shows
+    memory.expect_steady(lambda: rounds(a_part), 10, times=3)
+    assert next(numbers, None) is None
     assert not memory.network_devices_waiting()
 
 
