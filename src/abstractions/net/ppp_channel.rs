@@ -133,8 +133,16 @@ impl Channel {
     /// The name of the device that the channel is connected to, NUL-padded.
     pub fn device_name(&self, guard: &rcu::Guard) -> Option<[u8; 16]> {
         let name = self.name(guard)?;
-        // SAFETY: It stays for this RCU read section. It may be changing, as for others who read it.
-        Some(unsafe { name.as_ptr().read_volatile() })
+        let mut at = name.as_ptr().cast::<u8>();
+        Some([0; 16].map(|_: u8| {
+            // SAFETY: One of the 16 bytes of the name, which stays for this RCU read section. It may be
+            // changing, as for others who read it.
+            unsafe {
+                let byte = at.read_volatile();
+                at = at.add(1);
+                byte
+            }
+        }))
     }
 }
 

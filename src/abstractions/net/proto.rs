@@ -26,6 +26,7 @@ use super::{
     net_namespace::Net,
     protocol::Packet,
     sock::{
+        write_address,
         Sock,
         SockGuard, //
     },
@@ -315,12 +316,9 @@ impl<P: Proto> Locked<'_, P> {
         let np = self.as_inet6();
         // SAFETY: The socket is valid, and locked.
         unsafe {
-            let address6 = &raw mut (*self.common()).skc_v6_rcv_saddr;
-            address6.cast::<[u8; 16]>().write_volatile(address);
+            write_address(&raw mut (*self.common()).skc_v6_rcv_saddr, address);
             if !np.is_null() {
-                (&raw mut (*np).saddr)
-                    .cast::<[u8; 16]>()
-                    .write_volatile(address);
+                write_address(&raw mut (*np).saddr, address);
             }
             // CAST: Interface indices fit in an `int`.
             (&raw mut (*self.common()).skc_bound_dev_if).write_volatile(device as i32);
@@ -354,9 +352,7 @@ impl<P: Proto> Locked<'_, P> {
         // peer; the field is there in each socket.
         unsafe {
             #[cfg(CONFIG_IPV6)]
-            (&raw mut (*self.common()).skc_v6_daddr)
-                .cast::<[u8; 16]>()
-                .write_volatile([0; 16]);
+            write_address(&raw mut (*self.common()).skc_v6_daddr, [0; 16]);
             to_result(bindings::__udp_disconnect(self.as_ptr(), 0))
         }
     }

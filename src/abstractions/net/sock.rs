@@ -65,6 +65,46 @@ pub enum Endpoints {
     },
 }
 
+/// Reads an IPv6 address of a socket that its owner may be changing: word by word, as that is what
+/// processors read in one go.
+///
+/// # Safety
+///
+/// `address` must be valid for reads.
+#[inline]
+unsafe fn read_address(address: *const bindings::in6_addr) -> [u8; 16] {
+    let mut words = [0u32; 4];
+    let mut from = address.cast::<u32>();
+    for word in &mut words {
+        // SAFETY: One of the four words of the address, by the safety requirement.
+        unsafe {
+            *word = from.read_volatile();
+            from = from.add(1);
+        }
+    }
+    // SAFETY: Plain numbers of the same size.
+    unsafe { core::mem::transmute(words) }
+}
+
+/// Writes an IPv6 address of a socket that others may be reading.
+///
+/// # Safety
+///
+/// `address` must be valid for writes, and nobody else may write.
+#[inline]
+pub(super) unsafe fn write_address(address: *mut bindings::in6_addr, value: [u8; 16]) {
+    // SAFETY: Plain numbers of the same size.
+    let words: [u32; 4] = unsafe { core::mem::transmute(value) };
+    let mut to = address.cast::<u32>();
+    for word in words {
+        // SAFETY: One of the four words of the address, by the safety requirement.
+        unsafe {
+            to.write_volatile(word);
+            to = to.add(1);
+        }
+    }
+}
+
 impl Sock {
     /// Borrows a socket from C.
     ///
@@ -200,10 +240,8 @@ impl Sock {
                 // SAFETY: Valid by the type invariants.
                 return unsafe {
                     Endpoints::V6 {
-                        saddr: (&raw const (*np).saddr).cast::<[u8; 16]>().read_volatile(),
-                        daddr: (&raw const (*self.common()).skc_v6_daddr)
-                            .cast::<[u8; 16]>()
-                            .read_volatile(),
+                        saddr: read_address(&raw const (*np).saddr),
+                        daddr: read_address(&raw const (*self.common()).skc_v6_daddr),
                     }
                 };
             }
@@ -245,12 +283,8 @@ impl Sock {
         // SAFETY: Valid by the type invariants. C reads these without a lock as well.
         unsafe {
             (
-                (&raw const (*self.common()).skc_v6_rcv_saddr)
-                    .cast::<[u8; 16]>()
-                    .read_volatile(),
-                (&raw const (*self.common()).skc_v6_daddr)
-                    .cast::<[u8; 16]>()
-                    .read_volatile(),
+                read_address(&raw const (*self.common()).skc_v6_rcv_saddr),
+                read_address(&raw const (*self.common()).skc_v6_daddr),
             )
         }
     }
@@ -264,10 +298,8 @@ impl Sock {
         // SAFETY: Valid by the type invariants.
         unsafe {
             (
-                (&raw const (*np).saddr).cast::<[u8; 16]>().read_volatile(),
-                (&raw const (*self.common()).skc_v6_daddr)
-                    .cast::<[u8; 16]>()
-                    .read_volatile(),
+                read_address(&raw const (*np).saddr),
+                read_address(&raw const (*self.common()).skc_v6_daddr),
             )
         }
     }
