@@ -32,7 +32,8 @@ NEAR, FAR = {4: NEAR4, 6: NEAR6}, {4: FAR4, 6: FAR6}
 #: What a request meets when the module is leaving, has left, or is coming; or a socket, while that
 #: of a static tunnel just deleted is being closed.
 GONE = (errno.ENOENT, errno.ENODEV, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EBADF,
-        errno.ENOTCONN, errno.EADDRINUSE, errno.EINVAL, errno.ESRCH, errno.EAFNOSUPPORT, errno.ENETDOWN)
+        errno.ENOTCONN, errno.EADDRINUSE, errno.EINVAL, errno.ESRCH, errno.EAFNOSUPPORT, errno.ENETDOWN,
+        errno.ENOBUFS)
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ def test_stream_in_ipsec(hosts: Hosts, encap: Encap) -> None:
             number = spi if host is hosts.a else 3 - spi
             host.run("ip", "xfrm", "state", "add", "src", source, "dst", target, "proto", "esp",
                      "spi", str(number), "mode", "transport", "enc", "cbc(aes)", "0x" + "42" * 16,
-                     "auth", "hmac(sha1)", "0x" + "23" * 20)
+                     "auth", "hmac(sha256)", "0x" + "23" * 32)
             host.run("ip", "xfrm", "policy", "add", "src", source, "dst", target, "dir", direction,
                      "tmpl", "src", source, "dst", target, "proto", "esp", "mode", "transport")
     wire = pair.Wire(hosts, encap).up()

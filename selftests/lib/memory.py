@@ -46,15 +46,18 @@ def expect_back(before: dict[str, int], noise: int) -> None:
     assert _kept(before, noise, 30) == {}
 
 
-def expect_steady(work: Callable[[], object], noise: int, times: int) -> None:
-    """No cache has more than `noise` objects more after each of so many times that `work` is done:
-    what leaks leaks again, but per-CPU caches that are full do not fill again."""
+def expect_steady(work: Callable[[], object], noise: int, times: int = 1) -> None:
+    """No cache has more than `noise` objects more after `work`, at least not each of three times: what
+    leaks leaks again, but per-CPU caches that are full do not fill again. The work is done at least
+    so many times."""
     leaks: list[dict[str, int]] = []
-    for _ in range(times):
+    for count in (1, 2, 3):
         before = objects()
         work()
         leaks.append(_kept(before, noise, 5))
-    assert not set.intersection(*map(set, leaks)), f"more objects each time: {leaks}"
+        if count >= times and not set.intersection(*map(set, leaks)):
+            return
+    raise AssertionError(f"more objects each time: {leaks}")
 
 
 def _kept(before: dict[str, int], noise: int, patience: float) -> dict[str, int]:
