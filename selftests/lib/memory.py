@@ -73,4 +73,4 @@ def _kept(before: dict[str, int], noise: int, patience: float) -> dict[str, int]
 def network_devices_waiting() -> str:
     """Kernel log lines about devices that cannot die for want of references."""
     log = subprocess.run(("dmesg",), capture_output=True, text=True, check=True).stdout
-    return "\n".join(line for line in log.splitlines() if "unregister_netdevice" in line)
+    return "\n".join(line for line in log.splitlines() if "unregister_netdevice: waiting" in line)
