@@ -16,6 +16,10 @@ from lib.wait import eventually
 INTERESTING = re.compile(r"kmalloc(-rnd-\d+|-cg)?-\d+k?$|UDP|L2TP|RAW|sock_inode_cache|PACKET"
                          r"|net_namespace|skbuff|request_sock|dst_cache|rtable|fib|ip6_dst")
 
+#: Where a debug kernel keeps the last 128 references to each device and namespace that were given
+#: back; and in which cache.
+TRACKERS, TRACKER = Path("/sys/kernel/debug/ref_tracker"), "kmalloc-32"
+
 
 def objects() -> dict[str, int]:
     """Objects in use per interesting cache, after everything that can be given back was."""
@@ -33,6 +37,8 @@ def objects() -> dict[str, int]:
             # randomised copies of a size are one cache for us
             plain = re.sub(r"-rnd-\d+", "", name)
             counts[plain] = counts.get(plain, 0) + count
+    if TRACKERS.exists():
+        del counts[TRACKER]
     return counts
 
 
