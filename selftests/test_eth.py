@@ -115,12 +115,11 @@ def test_link_properties(ns: NetNS) -> None:
     ns.up("dev1")
     up = ns.link("dev1")
     assert up.flags & IFF_UP and up.number(rtnl.IFLA_OPERSTATE) == 0
-    assert up.text(rtnl.IFLA_QDISC) in expect("QDISC", c=("fq_codel", "pfifo_fast", "fq"),
-                                              rust=("noqueue",))
-    # a queue keeps numbered frames in order
     ns.l2tp.session(1, 100, ifname="numbered", send_seq=1)
     ns.up("numbered")
-    assert ns.link("numbered").text(rtnl.IFLA_QDISC) in ("fq_codel", "pfifo_fast", "fq")
+    for link in up, ns.link("numbered"):
+        assert link.text(rtnl.IFLA_QDISC) in expect("QDISC", c=("fq_codel", "pfifo_fast", "fq"),
+                                                    rust=("noqueue",))
 
 
 def test_link_kind(ns: NetNS) -> None:
@@ -764,16 +763,16 @@ def test_tunnel_inside_a_tunnel(hosts: Hosts) -> None:
 @pytest.mark.only("rust", "LOOP: C may lock up here")
 @ENCAPS
 @FAMILIES
-@pytest.mark.parametrize("via", ["device", "queue", "vlan", "bridge"])
+@pytest.mark.parametrize("via", ["device", "queue", "vlan", "bridge", "numbered"])
 def test_tunnel_through_itself(hosts: Hosts, encap: int, family: int, via: str) -> None:
     """B20: the peer is behind the tunnel's own device, directly or by devices on top of it."""
-    wire = Wire(hosts, encap, family).up()
+    wire = Wire(hosts, encap, family, seq=via == "numbered").up()
     wire.ping()
     a, device = hosts.a, wire.device
     if via == "vlan":
         device = "upper"
         a.run("ip", "link", "add", device, "link", wire.device, "type", "vlan", "id", "7")
-    elif via == "bridge":
+    elif via in ("bridge", "numbered"):
         device = "upper"
         a.run("ip", "link", "add", device, "type", "bridge")
         a.run("ip", "link", "set", wire.device, "master", device)
@@ -797,7 +796,7 @@ def test_tunnel_through_itself(hosts: Hosts, encap: int, family: int, via: str) 
     settled = eventually(lambda: _at_rest(a, wire.device))
     assert settled
     a.run("ip", "route", "del", f"{peer}/{prefix}", "dev", device)
-    if via == "bridge":
+    if device == "upper" and via != "vlan":
         a.run("ip", "link", "set", wire.device, "nomaster")
     eventually(lambda: wire.pings())
 

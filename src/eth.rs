@@ -214,7 +214,6 @@ pub fn create(
             min_mtu: 0,
             max_mtu: netdevice::ETH_MAX_MTU,
             needed_headroom: session.headroom().try_into().unwrap_or(u16::MAX),
-            concurrent: !config.send_seq,
         },
         Interface {
             namespace: namespace.clone(),

@@ -13,7 +13,9 @@
 //!
 //! [`Session::receive`] and [`Session::transmit`] run in softirqs on several CPUs at once. A frame
 //! without a sequence number, in a session that holds nothing back, passes without a lock. For the
-//! others, `rx` is taken around the decision only; frames are delivered after it is released.
+//! others, `rx` is taken around the decision only; frames are delivered after it is released. Who
+//! numbers and sends a message holds `turns` until the network layer has it; if that brings it back
+//! here, or to a session whose turn another CPU has for ever, it is dropped.
 
 use crate::{
     abstractions::{
@@ -28,7 +30,8 @@ use crate::{
         sync::{
             bottom_half,
             new_spinlock_bh,
-            SpinLockBh, //
+            SpinLockBh,
+            Turns, //
         },
         time,
         timer::{
@@ -154,6 +157,9 @@ pub struct Session {
     peerless: bool,
     /// Ns of the next message we send, of which the wire takes the lower bits.
     ns: Atomic<u32>,
+    /// Whose turn it is to number and send, so that messages leave in the order of their numbers.
+    #[pin]
+    turns: Turns,
     send_seq: Atomic<bool>,
     recv_seq: Atomic<bool>,
     lns_mode: Atomic<bool>,
@@ -196,6 +202,7 @@ impl Session {
                 header,
                 peerless,
                 ns: Atomic::new(0),
+                turns <- Turns::new(),
                 send_seq: Atomic::new(config.send_seq),
                 recv_seq: Atomic::new(config.recv_seq),
                 lns_mode: Atomic::new(config.lns_mode),
@@ -364,7 +371,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of [`Tunnel::output`].
+    /// Those of [`Tunnel::output`]; `EBUSY` if the messages of this session are numbered, and this one
+    /// comes from within the sending of another, or cannot get its turn.
     #[inline]
     pub fn transmit(&self, skb: Skb, bh: &bottom_half::Guard) -> Result {
         let guard = rcu::read_lock();
@@ -377,6 +385,13 @@ impl Session {
             &self.header
         };
         let numbers = (self.send_seq.load(Relaxed) && header.carries_ns()).then_some(&self.ns);
+        let _turn = match numbers {
+            Some(_) => Some(self.turns.take(bh).ok_or_else(|| {
+                self.count_tx_error();
+                EBUSY
+            })?),
+            None => None,
+        };
         if skb.is_gso() && !self.tunnel.takes_segments(&skb, header, numbers.is_some()) {
             self.transmit_segments(skb, header, numbers, &guard, bh)
         } else {

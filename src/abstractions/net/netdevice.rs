@@ -163,9 +163,6 @@ pub struct Config<'a> {
     pub max_mtu: u32,
     /// Bytes that will be put in front of a frame.
     pub needed_headroom: u16,
-    /// Whether frames are sent by all processors at once. If not, a queue hands them out one by one:
-    /// frames that are numbered leave in the order of their numbers.
-    pub concurrent: bool,
 }
 
 /// A device that is not registered. Dropping it frees it.
@@ -229,15 +226,12 @@ impl<T: Driver> Unregistered<T> {
             (*dev).min_mtu = config.min_mtu;
             (*dev).max_mtu = config.max_mtu;
             (*dev).needed_headroom = config.needed_headroom;
-            if config.concurrent {
-                // `start_xmit` is never busy, so that a queue would stay empty; and if what is sent
-                // comes back, a queue would feed itself for ever, while a call within a call has
-                // its limit. But the lock of a queue keeps an order.
-                let flags = &raw mut (*dev).__bindgen_anon_1.__bindgen_anon_1;
-                // CAST: 32 bits fit.
-                let no_queue = bindings::netdev_priv_flags_IFF_NO_QUEUE as ffi::c_ulong;
-                (*flags).set_priv_flags((*flags).priv_flags() | no_queue);
-            }
+            // `start_xmit` is never busy, so that a queue would stay empty; and if what is sent comes
+            // back, a queue would feed itself for ever, while a call within a call has its limit.
+            let flags = &raw mut (*dev).__bindgen_anon_1.__bindgen_anon_1;
+            // CAST: 32 bits fit.
+            let no_queue = bindings::netdev_priv_flags_IFF_NO_QUEUE as ffi::c_ulong;
+            (*flags).set_priv_flags((*flags).priv_flags() | no_queue);
         }
         // INVARIANT: It was just made.
         Ok(Self { dev: this })
