@@ -30,10 +30,11 @@ from lib.workers import Workers
 RELOADS = int(os.environ.get("L2TP_RELOADS", "20"))
 NEAR, FAR = {4: NEAR4, 6: NEAR6}, {4: FAR4, 6: FAR6}
 #: What a request meets when the module is leaving, has left, or is coming; or a socket, while that
-#: of a static tunnel just deleted is being closed.
+#: of a static tunnel just deleted is being closed. The last two are what the kernel says of sockets
+#: of a protocol whose module is leaving.
 GONE = (errno.ENOENT, errno.ENODEV, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EBADF,
         errno.ENOTCONN, errno.EADDRINUSE, errno.EINVAL, errno.ESRCH, errno.EAFNOSUPPORT, errno.ENETDOWN,
-        errno.ENOBUFS)
+        errno.ENOMEM, errno.ENOBUFS)
 
 
 @contextlib.contextmanager
