@@ -76,6 +76,12 @@ copy_sources() {
 		-not -name bindings_generated.rs -exec cp -pu --parents {} "$1" \;)
 }
 
+# What goes with the module, below a directory or /.
+install_files() {
+	install -D -m 644 "$TOP/tools/l2tp-rust.conf" "$1/usr/lib/modprobe.d/l2tp-rust.conf"
+	install -D -m 755 "$TOP/tools/switch" "$1/usr/sbin/l2tp-switch"
+}
+
 # Runs PROGRAM[:NAME] of the root file system on this machine, without chroot,
 # as NAME. Replaces the (sub)shell it is called in.
 rootfs_exec() {
