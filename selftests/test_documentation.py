@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documentation/l2tp.rst: its commands, run in order."""
+"""Documentation/l2tp.rst and l2tp.4: their commands, run in order."""
 
 import os
 import re
@@ -14,6 +14,7 @@ from lib.netns import NetNS, veth
 
 TOP = Path(__file__).parent.parent
 PAGE = TOP / "Documentation/l2tp.rst"
+MANUAL = TOP / "Documentation/l2tp.4"
 KERNEL = "/usr/src/kernel/source"
 
 
@@ -38,19 +39,40 @@ def blocks() -> list[tuple[str, str]]:
     return [(host, re.sub(r"^   ", "", commands, flags=re.MULTILINE)) for host, commands in found]
 
 
+def manual_blocks() -> list[tuple[str, str]]:
+    """The same of the manual page."""
+    return re.findall(r'^\.\\" on (\w)\n\.Bd .*\n((?:[^.].*\n)+)\.Ed$', MANUAL.read_text(), re.MULTILINE)
+
+
+def run(hosts: dict[str, NetNS], commands: list[tuple[str, str]]) -> str:
+    """What they print. The tool is where the package has it."""
+    environment = f"KERNEL={KERNEL}; cd {TOP}; PYTHONPATH={os.pathsep.join(os.sys.path)}; " \
+        f"l2tp-switch() {{ {TOP}/tools/switch \"$@\"; }}; export PYTHONPATH;"
+    out = ""
+    for host, block in commands:
+        done = hosts[host].run("bash", "-exc", environment + block, check=False, timeout=120)
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        out += done.stdout
+    return out
+
+
 @pytest.mark.needs("trace events")
 @pytest.mark.only("rust", "LINK-KIND: the page deletes a device, and asks for what C does not have")
 def test_every_command(hosts: dict[str, NetNS]) -> None:
     assert len(blocks()) == PAGE.read_text().count("code-block::") > 8
     system.modprobe("l2tp_ppp")
-    environment = f"KERNEL={KERNEL}; cd {TOP}; PYTHONPATH={os.pathsep.join(os.sys.path)}; " \
-        "export PYTHONPATH;"
-    out = ""
-    for host, commands in blocks():
-        done = hosts[host].run("sh", "-exc", environment + commands, check=False, timeout=120)
-        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
-        out += done.stdout
+    out = run(hosts, blocks())
     for seen in ("1 received", "Tunnel 1, encap UDP", "Session 10 in tunnel 1", "driver: l2tpeth",
                  "'session-id': 10", "1701", "TUNNEL 1 peer 2", "from 10.0.1.1:",
                  "from 10.0.2.1:", "SESSION 'sess"):
+        assert seen in out, out
+
+
+@pytest.mark.only("rust", "LINK-KIND: as above")
+def test_manual(hosts: dict[str, NetNS]) -> None:
+    assert len(manual_blocks()) == MANUAL.read_text().count(".Bd ") > 6
+    system.modprobe("l2tp_ppp")
+    out = run(hosts, manual_blocks())
+    for seen in ("1 received", "Session 10 in tunnel 1", "l2tpeth", "live: l2tp (Rust)",
+                 "TUNNEL 1 peer 2", "PPPoL2TP driver info"):
         assert seen in out, out

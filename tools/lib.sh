@@ -80,6 +80,8 @@ copy_sources() {
 install_files() {
 	install -D -m 644 "$TOP/tools/l2tp-rust.conf" "$1/usr/lib/modprobe.d/l2tp-rust.conf"
 	install -D -m 755 "$TOP/tools/switch" "$1/usr/sbin/l2tp-switch"
+	install -d "$1/usr/share/man/man4"
+	gzip -9n <"$TOP/Documentation/l2tp.4" >"$1/usr/share/man/man4/l2tp.4.gz"
 }
 
 # Runs PROGRAM[:NAME] of the root file system on this machine, without chroot,
