@@ -28,6 +28,10 @@ modules:
 modules_install: modules
 	$(tools)/install "$(KDIR)"
 
+.PHONY: deb
+deb:
+	$(tools)/deb
+
 # On a copy, so that neither rebuilds the other's objects.
 .PHONY: clippy
 clippy:
@@ -92,7 +96,7 @@ clean:
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
 	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-kcsan \
-		.l2tp-test rust-project.json
+		.l2tp-test rust-project.json l2tp-rust-dkms_*_all.deb
 
 .PHONY: help
 help:
@@ -101,6 +105,7 @@ help:
 	@echo '  make [KDIR=tree]      build l2tp.ko; without KDIR, against the running kernel'
 	@echo '                        if it has Rust, else against the kernel of tools/setup'
 	@echo '  make modules_install  install it and make the C modules'"'"' names mean it'
+	@echo '  make deb              the Debian package l2tp-rust-dkms, which builds it for each kernel'
 	@echo '  make clean            remove what a build leaves here'
 	@echo '  make demo             see it work, in a virtual machine'
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'

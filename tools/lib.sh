@@ -9,7 +9,7 @@ KERNEL_FLAVOUR=${L2TP_KERNEL_FLAVOUR:-amd64}
 # Where the checkout, the kernel and the cache appear inside the root file
 # system, in the build chroot and in the guest alike: paths end up in objects.
 IN_SRC=/usr/src/l2tp
-IN_KERNEL=/usr/src/kernel
+IN_KERNEL=${L2TP_IN_KERNEL:-/usr/src/kernel}
 IN_CACHE=/usr/src/cache
 IN_DEBUG=/usr/src/debug
 
@@ -23,7 +23,8 @@ key_of() {
 	sum=$(sha256sum)
 	printf '%s' "${sum:0:12}"
 }
-ROOTFS=$CACHE/rootfs-$(cat "$TOP/tools/packages" "$TOP/tools/setup-rootfs" | key_of)
+# DKMS has this machine's.
+ROOTFS=${L2TP_ROOTFS:-$CACHE/rootfs-$(cat "$TOP/tools/packages" "$TOP/tools/setup-rootfs" | key_of)}
 kernel_of() {
 	echo "$CACHE/kernel-$KERNEL_SERIES-$1-$({ basename "$ROOTFS"; cat "$TOP/tools/setup-kernel"; } | key_of)"
 }
