@@ -28,9 +28,11 @@ modules:
 modules_install: modules
 	$(tools)/install "$(KDIR)"
 
-.PHONY: deb
+.PHONY: deb test-deb
 deb:
 	$(tools)/deb
+test-deb:
+	$(tools)/test deb
 
 # On a copy, so that neither rebuilds the other's objects.
 .PHONY: clippy
@@ -109,6 +111,7 @@ help:
 	@echo '  make clean            remove what a build leaves here'
 	@echo '  make demo             see it work, in a virtual machine'
 	@echo '  make test             run all tests; PARTS="host guest-rust" only some'
+	@echo '  make test-deb         the package: installed, booted, with a second kernel, purged'
 	@echo '  make test-debug       the tests on a kernel with KASAN, lockdep, kmemleak and more'
 	@echo '  make test-kcsan       those that run on both processors at once, on a kernel that sees'
 	@echo '                        data races'
