@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from lib import system  # noqa: E402
 from lib.genl import L2tp  # noqa: E402
-from lib.netns import Hosts, NetNS, remove_stale  # noqa: E402
+from lib.netns import Hosts, NetNS, remove_stale, settle  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -166,6 +166,18 @@ def routed_hosts() -> Iterator[Hosts]:
     pair = Hosts(routed=True)
     yield pair
     pair.close()
+
+
+@pytest.fixture
+def ours_at_the_end() -> Iterator[None]:
+    """For tests of the tool that goes from one implementation to the other."""
+    from lib.switch import switched
+
+    settle()
+    yield
+    settle()
+    if "l2tp" not in system.loaded():
+        switched("rust", "--force")
 
 
 @pytest.fixture
