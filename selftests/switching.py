@@ -37,13 +37,19 @@ def portrait(ns: NetNS) -> dict[str, Any]:
     for link in ip("addr", "show"):
         links[link["ifname"]] = only(link, "mtu", "address", "flags", "master", "txqlen", "group",
                                      "link", "ifalias", "inet6_addr_gen_mode") | {
+            "vlan": [only(kind, "id", "flags", "ingress_qos", "egress_qos")
+                     for kind in [link.get("linkinfo", {}).get("info_data", {})]],
+            "port": [only(port, "isolated", "hairpin", "learning", "cost", "priority", "multicast_router",
+                          "group_fwd_mask")
+                     for port in [link.get("linkinfo", {}).get("info_slave_data", {})]],
             "addresses": sorted((one["local"], one["prefixlen"], one["scope"],
                                  one.get("noprefixroute", False)) for one in link["addr_info"])}
-    routes = [only(route, "dst", "gateway", "dev", "protocol", "metric", "nexthops", "nhid", "scope")
+    routes = [only(route, "dst", "gateway", "dev", "protocol", "metric", "nexthops", "nhid", "scope", "prefsrc")
               for family in "46" for route in ip("-" + family, "route", "show", "table", "all")
               if route.get("table") != "local"]
     neighbours = [only(one, "dst", "dev", "lladdr")
                   for one in ip("neigh", "show", "nud", "permanent")]
+    neighbours += [only(one, "dst", "dev", "proxy") for one in ip("neigh", "show", "proxy")]
     nexthops = [only(one, "id", "gateway", "dev", "group") for one in ip("nexthop", "show")]
     vlans = {entry["ifname"]: entry["vlans"]
              for entry in json.loads(ns.run("bridge", "-json", "vlan", "show").stdout)}
@@ -79,6 +85,7 @@ def build(hosts: Hosts, elsewhere: NetNS) -> None:
         ns.l2tp.session(1, me, peer, cookie=cookies[0], peer_cookie=cookies[1], ifname="old")
         ns.rename("old", "wire")
         ns.l2tp.session(1, 10 + me, 10 + peer, ifname="port", l2spec=L2Spec.NONE)
+        ns.l2tp.session(1, 50 + me, 50 + peer, ifname="bare")
         ns.l2tp.session(1, 20 + me, 20 + peer, ifname="away", send_seq=1, recv_seq=1,
                         recv_timeout=100)
         near6, far6 = (hosts.A6, hosts.B6) if me == 1 else (hosts.B6, hosts.A6)
@@ -90,7 +97,8 @@ def build(hosts: Hosts, elsewhere: NetNS) -> None:
             ip link set wire up
             ip addr add 10.9.0.{me}/24 dev wire
             ip -6 addr add fd09::{me}/64 dev wire nodad
-            ip link add link wire name wire.7 type vlan id 7
+            ip link add link wire name wire.7 type vlan id 7 reorder_hdr off gvrp on \
+                ingress-qos-map 1:2 egress-qos-map 3:4 5:6
             ip link set wire.7 up
             ip addr add 10.7.0.{me}/24 dev wire.7
             ip route add 10.20.0.0/16 via 10.9.0.{peer} metric 7
@@ -98,12 +106,20 @@ def build(hosts: Hosts, elsewhere: NetNS) -> None:
             ip -6 route add fd20::/64 via fd09::{peer}
             ip nexthop add id 5 via 10.9.0.{peer} dev wire
             ip route add 10.22.0.0/16 nhid 5
+            ip route add 10.23.0.0/16 dev lo src 10.9.0.{me}
+            ip -6 route add fd23::/64 dev lo src fd09::{me}
+            ip neigh add proxy fd09::77 dev wire
             ip neigh add 10.9.0.99 lladdr 02:00:00:00:00:99 dev wire nud permanent
             ip link add br0 type bridge vlan_filtering 1
+            echo fd09::5ec:{me} >/proc/sys/net/ipv6/conf/port/stable_secret
             ip link set port master br0
+            ip link set port type bridge_slave isolated on hairpin on learning off cost 77 \
+                priority 9 mcast_router 2 group_fwd_mask 8
             bridge vlan del dev port vid 1
             bridge vlan add dev port vid 5 pvid untagged
             bridge vlan add dev port vid 10-20
+            ip link set bare master br0
+            bridge vlan del dev bare vid 1
             ip link set br0 up
             ip link set port up
             ip link set six up""")
@@ -134,7 +150,7 @@ def test_there_and_back(hosts: Hosts, other_ns: NetNS) -> None:
             # as on a machine that has just got the package
             tool.CHOICE.unlink()
             system.rmmod("l2tp_debugfs")
-        assert "6 tunnels and 10 sessions" in switched(impl)
+        assert "6 tunnels and 12 sessions" in switched(impl)
         for ns, was, kind in zip(spaces, before, kinds):
             looks_like(ns, was)
             assert l2spec(ns) == kind
@@ -166,6 +182,9 @@ def test_back_if_it_fails(ns: NetNS) -> None:
     ns.l2tp.tunnel()
     ns.l2tp.session(1, 1, ifname="wire", cookie=bytes(8))
     ns.run("sh", "-ec", "ip link set wire mtu 1280 up; ip addr add 10.9.0.1/24 dev wire")
+    setting = Path("/proc/sys/net/l2tp/check_peer")
+    with ns:
+        setting.write_text("0")
     before = portrait(ns)
     module = subprocess.run(("modinfo", "-n", "-k", os.uname().release, "l2tp_eth"),
                             capture_output=True, text=True, check=True).stdout.strip()
@@ -177,4 +196,92 @@ def test_back_if_it_fails(ns: NetNS) -> None:
     assert done.status == 2 and "is live as before" in done.err, done
     assert set(system.loaded()) == {"l2tp"}
     looks_like(ns, before)
+    with ns:
+        assert setting.read_text() == "0\n"
     assert not tool.CHOICE.exists()
+
+
+def test_back_if_it_is_in_use(ns: NetNS) -> None:
+    """The module cannot go: it has not been needed to load it again."""
+    ns.l2tp.tunnel()
+    ns.l2tp.session(1, 1, ifname="wire")
+    before = portrait(ns)
+    with Path("/sys/kernel/debug/l2tp/tunnels").open():
+        done = switch("to", "c")
+    assert done.status == 2 and "cannot unload" in done.err and "is live as before" in done.err, done
+    assert set(system.loaded()) == {"l2tp"}
+    looks_like(ns, before)
+
+
+def test_back_from_anything(ns: NetNS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the tool: the tunnels are there in the end, all but one that cannot be made."""
+    for tid in (1, 2):
+        ns.l2tp.tunnel(tid, tid, sport=1700 + tid)
+        ns.l2tp.session(tid, tid, ifname=f"wire{tid}")
+
+    def make(_state: object) -> None:
+        monkeypatch.undo()
+        ns.udp(("127.0.0.1", 1701), ("127.0.0.2", 1))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tool, "make", make)
+    done = switch("to", "c")
+    assert done.status == 2 and "l2tp (Rust) is back, but not all" in done.err, done
+    assert "ZeroDivisionError" in done.err and "tunnel 1 in namespace" in done.err
+    ns.forget_clients()
+    assert ns.l2tp.tunnels() == [2] and ns.l2tp.has_session(2, 2)
+
+
+def test_what_comes_meanwhile(ns: NetNS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tunnel that was not there to be noted is not taken down."""
+    ns.l2tp.tunnel()
+    ns.l2tp.session(1, 1, ifname="wire")
+    save = tool.save
+
+    def save_then_make(l2spec: int | None) -> Any:
+        state = save(l2spec)
+        ns.run("ip", "l2tp", "add", "tunnel", "tunnel_id", "9", "peer_tunnel_id", "9", "encap", "ip",
+               "local", "127.0.0.1", "remote", "127.0.0.2")
+        return state
+
+    monkeypatch.setattr(tool, "save", save_then_make)
+    done = switch("to", "c")
+    assert done.status == 2 and "somebody has made tunnel 9" in done.err, done
+    assert ns.l2tp.tunnels() == [1, 9] and ns.l2tp.has_session(1, 1)
+
+
+def test_what_is_left_to_others(ns: NetNS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went for another reason, and what a routing daemon has to decide."""
+    ns.l2tp.tunnel()
+    ns.l2tp.session(1, 1, ifname="wire")
+    ns.run("sh", "-ec", """ip link set wire up; ip addr add 10.9.0.1/24 dev wire
+        ip link add v0 type veth peer v1; ip link set v0 up; ip addr add 10.5.0.1/24 dev v0
+        ip route add 10.20.0.0/16 via 10.9.0.2 proto bird
+        ip route add 10.21.0.0/16 via 10.9.0.2 proto static""")
+    save = tool.save
+
+    def save_then_delete(l2spec: int | None) -> Any:
+        state = save(l2spec)
+        ns.run("ip", "link", "del", "v0")
+        return state
+
+    monkeypatch.setattr(tool, "save", save_then_delete)
+    switched("c")
+    shown = ns.run("ip", "route", "show").stdout
+    assert "10.21.0.0/16" in shown and "10.20.0.0/16" not in shown and "10.5.0" not in shown
+
+
+def test_what_is_told_before(hosts: Hosts, other_ns: NetNS) -> None:
+    """That would not come back."""
+    ns = hosts.a
+    ns.l2tp.tunnel(1, 1, local=hosts.A4, peer=hosts.B4)
+    ns.l2tp.session(1, 1, ifname="wire")
+    ns.run("sh", "-ec", """ip link add over type vxlan id 7 remote 10.9.0.2 dstport 4789 dev wire
+        ip link add away link wire type macvlan""")
+    move("away", ns, other_ns)
+    ns.l2tp.tunnel(2, 2, encap=Encap.IP, local=hosts.A4, peer=hosts.B4)
+    done = switch("to", "c")
+    assert done.status == 1 and "over on wire" in done.err, done
+    assert f"away in namespace {other_ns.name}, on wire" in done.err and "tunnel" not in done.err
+    ns.run("ip", "addr", "flush", "dev", "eth0")
+    assert "tunnel 2 in namespace" in switch("to", "c").err
