@@ -39,12 +39,13 @@ def portrait(ns: NetNS) -> dict[str, Any]:
                                      "link", "ifalias", "inet6_addr_gen_mode") | {
             "vlan": [only(kind, "id", "flags", "ingress_qos", "egress_qos")
                      for kind in [link.get("linkinfo", {}).get("info_data", {})]],
-            "port": [only(port, "isolated", "hairpin", "learning", "cost", "priority", "multicast_router",
-                          "group_fwd_mask")
+            "port": [only(port, "isolated", "hairpin", "learning", "cost", "priority",
+                          "multicast_router", "group_fwd_mask")
                      for port in [link.get("linkinfo", {}).get("info_slave_data", {})]],
             "addresses": sorted((one["local"], one["prefixlen"], one["scope"],
                                  one.get("noprefixroute", False)) for one in link["addr_info"])}
-    routes = [only(route, "dst", "gateway", "dev", "protocol", "metric", "nexthops", "nhid", "scope", "prefsrc")
+    routes = [only(route, "dst", "gateway", "dev", "protocol", "metric", "nexthops", "nhid", "scope",
+                   "prefsrc")
               for family in "46" for route in ip("-" + family, "route", "show", "table", "all")
               if route.get("table") != "local"]
     neighbours = [only(one, "dst", "dev", "lladdr")
@@ -193,7 +194,7 @@ def test_back_if_it_fails(ns: NetNS) -> None:
         done = switch("to", "c")
     finally:
         subprocess.run(("umount", module), check=True)
-    assert done.status == 2 and "is live as before" in done.err, done
+    assert done.status == 2 and "live as before" in done.err, done
     assert set(system.loaded()) == {"l2tp"}
     looks_like(ns, before)
     with ns:
@@ -208,7 +209,7 @@ def test_back_if_it_is_in_use(ns: NetNS) -> None:
     before = portrait(ns)
     with Path("/sys/kernel/debug/l2tp/tunnels").open():
         done = switch("to", "c")
-    assert done.status == 2 and "cannot unload" in done.err and "is live as before" in done.err, done
+    assert done.status == 2 and "cannot unload" in done.err and "live as before" in done.err, done
     assert set(system.loaded()) == {"l2tp"}
     looks_like(ns, before)
 
@@ -226,7 +227,7 @@ def test_back_from_anything(ns: NetNS, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tool, "make", make)
     done = switch("to", "c")
-    assert done.status == 2 and "l2tp (Rust) is back, but not all" in done.err, done
+    assert done.status == 2 and "live as before: l2tp (Rust), but not all" in done.err, done
     assert "ZeroDivisionError" in done.err and "tunnel 1 in namespace" in done.err
     ns.forget_clients()
     assert ns.l2tp.tunnels() == [2] and ns.l2tp.has_session(2, 2)
