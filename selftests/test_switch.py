@@ -2,13 +2,15 @@
 """tools/switch: what it takes along, and what it does not touch.  switching.py has the rest."""
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
 from lib import system
 from lib.netns import NetNS
 from lib.pppox import Address, PppSocket
-from lib.switch import switch, switched
+from lib.switch import TOOL, switch, switched, tool
 from lib.uapi import PwType
 
 pytestmark = [pytest.mark.unloads, pytest.mark.usefixtures("ours_at_the_end"),
@@ -35,9 +37,30 @@ def test_daemons_are_asked_first(ns: NetNS) -> None:
 def test_sockets_keep_the_module(ns: NetNS) -> None:
     """There is no force against that."""
     udp = ns.udp(("127.0.0.1", 6000), ("127.0.0.2", 6001))
+    with PppSocket(ns):  # not connected, it has no name
+        done = switch("to", "c", "--force")
+        assert done.status == 1 and "a PPP socket" in done.err, done
     with PppSocket(ns) as management, PppSocket(ns) as session:
         management.connect(Address(3, 0, 4, 0, udp.fileno()))
         session.connect(Address(3, 5, 4, 6))
         done = switch("to", "c", "--force")
         assert done.status == 1 and "a PPP socket" in done.err, done
         assert "l2tp" in system.loaded() and ns.l2tp.tunnels() == [3]
+
+
+def test_names_without_ours() -> None:
+    """Where ours cannot be loaded, all names load the C modules."""
+    found = subprocess.run(("modinfo", "-n", "l2tp"), capture_output=True, text=True, check=True)
+    module = found.stdout.strip()
+    system.unload()
+    shutil.copy(TOOL.with_name("l2tp-rust.conf"), tool.CHOICE)
+    subprocess.run(("mount", "--bind", "/dev/null", module), check=True)
+    try:
+        system.modprobe("net-pf-2-proto-115-type-2")
+        assert set(system.loaded()) >= {"l2tp_ip", "l2tp_ip6", "l2tp_ppp", "l2tp_eth"}
+        done = switch("to", "rust")
+        assert done.status == 2 and "live as before: the C modules" in done.err, done
+    finally:
+        subprocess.run(("umount", module), check=True)
+        tool.CHOICE.unlink(missing_ok=True)
+    assert "l2tp_eth" in system.loaded()
