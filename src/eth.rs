@@ -26,7 +26,8 @@
 //! # Contexts
 //!
 //! [`create`] and [`close_all`] take RTNL and sleep. [`Port::deliver`] and [`Driver::start_xmit`]
-//! run with bottom halves off and take no lock.
+//! run with bottom halves off and take no lock, but for a session's turns if it numbers what it
+//! sends.
 
 use crate::{
     abstractions::{

@@ -37,7 +37,7 @@
 //!
 //! [`Port::deliver`] runs in softirqs on several CPUs at once, under RCU. [`Proto::start_xmit`] is
 //! called by generic PPP, one frame at a time for each channel, with bottom halves off. Neither takes
-//! a lock or a reference of ours. The socket lock is held around `connect` and closing, in which
+//! a reference of ours, nor a lock, but for a session's turns if it numbers what it sends. The socket lock is held around `connect` and closing, in which
 //! the registry is locked; a tunnel is made before.
 //!
 //! # Rights

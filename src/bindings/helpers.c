@@ -63,6 +63,10 @@
 
 #include <asm/ioctls.h>
 
+#ifdef CONFIG_PREEMPT_RT
+#error "softirqs preempt each other here: the counters of this module are not made for that"
+#endif
+
 #define HELPER(name) l2tp_helper_##name
 
 #include "helpers/genetlink.c"

@@ -12,9 +12,12 @@ use super::{
     skbuff::Skb, //
 };
 use crate::bindings;
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    array,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     error::to_result,
@@ -134,7 +137,7 @@ impl Channel {
     pub fn device_name(&self, guard: &rcu::Guard) -> Option<[u8; 16]> {
         let name = self.name(guard)?;
         let mut at = name.as_ptr().cast::<u8>();
-        Some([0; 16].map(|_: u8| {
+        Some(array::from_fn(|_| {
             // SAFETY: One of the 16 bytes of the name, which stays for this RCU read section. It may be
             // changing, as for others who read it.
             unsafe {

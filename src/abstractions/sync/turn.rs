@@ -24,14 +24,18 @@ use kernel::{
 };
 
 /// How often is tried before somebody else's turn counts as one that does not end: some milliseconds.
-const PATIENCE: usize = 1 << 18;
+const PATIENCE: u32 = 1 << 18;
+
+/// The same if that was so again and again.
+const LEAST_PATIENCE: u32 = 1 << 6;
 
 /// A lock whose holder may call what wants to take it again: what is sent through a tunnel may be
 /// routed into that tunnel, or into another one that is routed into this.
 ///
 /// Then waiting would never end, be it for this CPU or, if there are two such locks, for another one
-/// that waits for us. So nobody waits for itself, nor for ever. As all only try, lockdep sees no order
-/// between such locks and others, and none is needed.
+/// that waits for us. So nobody waits for itself, nor for ever; and who has waited in vain lets the
+/// next ones wait half as long, until one of them does not wait in vain, so that many packets do not
+/// add up. As all only try, lockdep sees no order between such locks and others, and none is needed.
 ///
 /// # Invariants
 ///
@@ -41,6 +45,8 @@ pub struct Turns {
     #[pin]
     lock: SpinLock<()>,
     holder: Atomic<u32>,
+    /// How often the next one tries. Written without the lock: it matters little who is the last.
+    patience: Atomic<u32>,
 }
 
 /// A turn. It ends when this is dropped.
@@ -56,6 +62,7 @@ impl Turns {
         pin_init!(Self {
             lock <- new_spinlock!((), "Turns"),
             holder: Atomic::new(0),
+            patience: Atomic::new(PATIENCE),
         })
     }
 
@@ -65,7 +72,8 @@ impl Turns {
     pub fn take<'a>(&'a self, _bh: &'a bottom_half::Guard) -> Option<Turn<'a>> {
         // Bottom halves are off, so we stay on this CPU.
         let me = CpuId::current().as_u32().wrapping_add(1);
-        for _ in 0..PATIENCE {
+        let patience = self.patience.load(Relaxed);
+        for _ in 0..patience {
             // Others may change it meanwhile, but not from or to our number.
             if self.holder.load(Relaxed) == me {
                 return None;
@@ -73,6 +81,9 @@ impl Turns {
             if let Some(held) = self.lock.try_lock() {
                 // INVARIANT: We hold the lock.
                 self.holder.store(me, Relaxed);
+                if patience != PATIENCE {
+                    self.patience.store(PATIENCE, Relaxed);
+                }
                 return Some(Turn {
                     turns: self,
                     _held: held,
@@ -80,6 +91,8 @@ impl Turns {
             }
             spin_loop();
         }
+        self.patience
+            .store((patience / 2).max(LEAST_PATIENCE), Relaxed);
         None
     }
 }
