@@ -12,8 +12,10 @@ import pytest
 
 from lib import attrs as nla
 from lib import pair, system
+from lib.differences import expect
 from lib.netns import Hosts
 from lib.uapi import Attr, Encap, L2Spec, Stat
+from lib.wait import eventually
 from lib.wire import Path, Session, Wire, checksum, frame, ip4, ip6, packed, pattern
 
 TUNNELS = {
@@ -35,12 +37,14 @@ class Ends:
         self.wire = Wire()
         self.sessions: dict[tuple[str, bool], Session] = {}
         self.ns = dict.fromkeys(TUNNELS, 0)
+        self.nr = dict.fromkeys(TUNNELS, 0)
         for name, (tid, path) in TUNNELS.items():
             self.wire.l2tp.tunnel(tid, tid + 100, encap=path.encap, local=path.a, peer=path.b,
                                   sport=path.sport, dport=path.dport, extra=EXTRA.get(name, ()))
             for seq in (False, True):
                 sid = tid << 16 | seq
-                session = Session(tid, sid, path, f"x{sid:x}", L2Spec.DEFAULT, bytes(range(8)))
+                session = Session(tid, sid, path, f"x{sid:x}", L2Spec.DEFAULT, bytes(range(8)),
+                                  bytes(range(8, 16)))
                 self.sessions[name, seq] = session.create(self.wire, send_seq=int(seq))
 
     def numbers(self, tunnel: str, seq: bool, count: int) -> list[int | None]:
@@ -87,6 +91,12 @@ def inner(family: int, payload: bytes, at: int = 0, last: bool = True, *, partia
     return frame(packet, ethertype=kind)
 
 
+def segments(family: int, data: bytes, vlan: bool = False) -> list[bytes]:
+    """Frames with the segments of a stream."""
+    return [inner(family, data[at:at + MSS], at, at + MSS >= len(data), vlan=vlan)
+            for at in range(0, len(data), MSS)]
+
+
 def transport(family: int, vlan: bool) -> int:
     return 14 + 4 * vlan + (20 if family == 4 else 40)
 
@@ -122,8 +132,7 @@ def test_segments(ends: Ends, tunnel: str, seq: bool) -> None:
     for family, vlan, on in ((4, False, True), (6, False, True), (4, True, True), (6, True, True),
                              (4, False, False), (6, True, False)):
         switch(wire, session, on)
-        wanted = [inner(family, data[at:at + MSS], at, at + MSS >= len(data), vlan=vlan)
-                  for at in range(0, len(data), MSS)]
+        wanted = segments(family, data, vlan)
         numbers = ends.numbers(tunnel, seq, len(wanted))
         counts = session.transmitted(*wanted)
         before = wire.counters()
@@ -168,6 +177,85 @@ def test_segments_larger_than_the_path(ends: Ends, tunnel: str) -> None:
     assert len(packets) == 4 and all(len(packet) <= 1300 for packet in packets)
     # of the last fragment, the end of the payload
     assert packets[1].endswith(data[1300:1400]) and packets[3].endswith(data[2700:])
+
+
+# --- what comes in together
+
+
+UDP_TUNNEL = pytest.mark.parametrize("tunnel", [name for name in TUNNELS if "udp" in name])
+STREAM = pattern(2 * MSS + 123)
+
+
+def check_received(ends: Ends, tunnel: str, family: int, vlan: bool, merged: bool) -> None:
+    """Segments that come in together are counted one by one; if `merged`, they go on as one frame,
+    whose checksum is that of the pseudo header, as they have been checked."""
+    session, wire = ends.sessions[tunnel, False], ends.wire
+    parts = segments(family, STREAM, vlan)
+    with wire.counting(session.received(*parts)):
+        wire.inject_together(session.path, *(session.header() + part for part in parts))
+        seen = [(frame.data, frame.partial) for frame in wire.devices()]
+    whole = inner(family, STREAM, partial=True, vlan=vlan)
+    assert seen == ([(whole, True)] if merged else [(part, False) for part in parts])
+
+
+@UDP_TUNNEL
+def test_merged(ends: Ends, tunnel: str) -> None:
+    """A stream crosses the device in large frames, until that is switched off."""
+    merged = expect("GRO", c=False, rust=True)
+    for family, vlan in ((4, False), (6, False), (4, True), (6, True)):
+        check_received(ends, tunnel, family, vlan, merged)
+    device = ends.sessions[tunnel, False].ifname
+    ends.wire.receive_offload(False, device)
+    check_received(ends, tunnel, 4, False, False)
+    ends.wire.receive_offload(True, device)
+    check_received(ends, tunnel, 4, False, merged)
+
+
+@UDP_TUNNEL
+def test_numbered_not_merged(ends: Ends, tunnel: str) -> None:
+    """Frames with numbers keep their order, and so each is handed on alone."""
+    session, wire = ends.sessions[tunnel, True], ends.wire
+    parts = segments(4, STREAM)
+    ends.nr[tunnel] += len(parts)
+    numbers = range(ends.nr[tunnel] - len(parts), ends.nr[tunnel])
+    with wire.counting(session.received(*parts)):
+        wire.inject_together(session.path, *(session.header(number) + part
+                                             for number, part in zip(numbers, parts)))
+        assert wire.delivered() == [(session.ifname, part) for part in parts]
+
+
+@UDP_TUNNEL
+def test_not_merged_with_what_is_refused(ends: Ends, tunnel: str) -> None:
+    """A segment with a wrong cookie, and one with a wrong checksum."""
+    session, wire = ends.sessions[tunnel, False], ends.wire
+    first, middle, last = segments(4, STREAM)
+    wrong = session.header()[:-5] + b"?" + session.header()[-4:]
+    with wire.counting(session.received(first, last),
+                       session.counts(RX_COOKIE_DISCARDS=1, RX_ERRORS=1)):
+        wire.inject_together(session.path, session.header() + first, wrong + middle,
+                             session.header() + last)
+        assert wire.delivered() == [(session.ifname, first), (session.ifname, last)]
+    bad = middle[:-1] + bytes([middle[-1] ^ 1])
+    with wire.counting(session.received(first, bad, last)):
+        wire.inject_together(session.path, *(session.header() + part
+                                             for part in (first, bad, last)))
+        # What nobody can merge overtakes what waits for more.
+        assert sorted(wire.delivered()) == sorted((session.ifname, part)
+                                                  for part in (first, bad, last))
+
+
+def test_device_goes_while_frames_wait(ends: Ends) -> None:
+    """Frames that wait to be merged with others go with the device."""
+    wire, path = ends.wire, TUNNELS["udp4"][1]
+    session = Session(10, 9, path, "held").create(wire)
+    wire.a.run("unshare", "-m", "sh", "-c", "mount -t sysfs sys /sys && "
+               "echo 600000000000 >/sys/class/net/held/gro_flush_timeout")
+    first, *_ = segments(4, STREAM)
+    wire.inject(session.packet(first))
+    # The first of a stream waits for the next.
+    assert wire.delivered() == [] or expect("GRO", c=True, rust=False)
+    wire.l2tp.del_session(10, 9)
+    eventually(lambda: wire.a.index("held") is None, what="the end of the device")
 
 
 # --- both ends on one machine

@@ -104,7 +104,8 @@ pub struct Interface {
 
 impl Port {
     /// Hands a frame to the device, as if it had received it from a wire. Drops a frame that comes too
-    /// early, or too late, or that the device does not take. Softirq.
+    /// early, or too late, or that the device does not take. If not `ordered`, it may be merged with
+    /// others of its stream, and others go before it. Softirq.
     ///
     /// # Errors
     ///
@@ -114,6 +115,7 @@ impl Port {
         &self,
         session: &Session,
         mut skb: Skb,
+        ordered: bool,
         guard: &rcu::Guard,
         bh: &bottom_half::Guard,
     ) -> Result {
@@ -122,7 +124,7 @@ impl Port {
             return Ok(());
         };
         skb.decapsulate()?;
-        if let Err((skb, why)) = device.receive(skb, bh) {
+        if let Err((skb, why)) = device.receive(skb, ordered, guard, bh) {
             discard_of(session, skb, why.into());
         }
         Ok(())

@@ -153,6 +153,7 @@ impl Port {
         &self,
         session: &Session,
         mut skb: Skb,
+        _ordered: bool,
         guard: &rcu::Guard,
         _bh: &bottom_half::Guard,
     ) -> Result {

@@ -29,7 +29,8 @@ pub enum Pseudowire {
 }
 
 impl Pseudowire {
-    /// Hands a frame of `session` to the pseudowire.
+    /// Hands a frame of `session` to the pseudowire. `ordered`: after the last one, and before the
+    /// next.
     ///
     /// # Errors
     ///
@@ -40,12 +41,13 @@ impl Pseudowire {
         &self,
         session: &Session,
         skb: Skb,
+        ordered: bool,
         guard: &rcu::Guard,
         bh: &bottom_half::Guard,
     ) -> Result {
         match self {
-            Self::Eth(port) => port.deliver(session, skb, guard, bh),
-            Self::Ppp(port) => port.deliver(session, skb, guard, bh),
+            Self::Eth(port) => port.deliver(session, skb, ordered, guard, bh),
+            Self::Ppp(port) => port.deliver(session, skb, ordered, guard, bh),
         }
     }
 

@@ -508,7 +508,7 @@ impl Session {
 
         // Reordering or not, a frame without a number waits for nobody, unless somebody waits.
         if ns.is_none() && !this.holds_back.load(Relaxed) {
-            this.deliver(skb, len, guard);
+            this.deliver(skb, len, false, guard);
         } else {
             Self::receive_in_order(this, skb, len, ns, guard);
         }
@@ -517,14 +517,14 @@ impl Session {
 
     /// Delivers a frame that came in an L2TP message of `len` bytes.
     #[inline]
-    fn deliver(&self, mut skb: Skb, len: usize, guard: &rcu::Guard) {
+    fn deliver(&self, mut skb: Skb, len: usize, ordered: bool, guard: &rcu::Guard) {
         let bh = bottom_half::Guard::new();
         let (packets, more) = skb.inner_segments();
         let more = more.wrapping_add(len.wrapping_sub(skb.len()));
         let len = len.wrapping_add(packets.wrapping_sub(1).wrapping_mul(more));
         self.stats.count_rx(packets, len, &bh);
         self.tunnel.counters().count_rx(packets, len, &bh);
-        if let Err(e) = self.pseudowire.deliver(self, skb, guard, &bh) {
+        if let Err(e) = self.pseudowire.deliver(self, skb, ordered, guard, &bh) {
             self.undelivered(e);
         }
     }
@@ -623,7 +623,7 @@ impl Session {
         while let Some(bytes) = ready.front() {
             if let Some(skb) = ready.pop_front() {
                 // CAST: 32 bits fit.
-                self.deliver(skb, bytes as usize, guard);
+                self.deliver(skb, bytes as usize, true, guard);
             }
         }
     }

@@ -92,6 +92,8 @@ DIFF("IP-REFS", "3.9", "How many module references a kernel-made L2TP/IP socket 
      "arrangement of modules; what matters is that the count returns to its start value.")
 DIFF("OFFLOAD", "11.1, T2", "C's device has no offloads, so that each segment of a stream goes alone "
      "through the stack; ours takes unfinished frames, as other tunnel devices do.")
+DIFF("GRO", "11.1, T2", "C's device hands each segment of a stream to the stack alone; ours merges "
+     "those that come in together, as other tunnel devices do, unless frames are numbered.")
 DIFF("HEADROOM", "5.2, T6", "C advertises too little headroom and demands more than it needs, so "
      "it may reallocate packet heads on transmit; ours must never.")
 DIFF("UNREAD", "1.7.6", "C queues what it cannot use on the kernel socket of an unmanaged tunnel, "

@@ -25,6 +25,7 @@ impl Port {
         &self,
         _session: &Session,
         _skb: Skb,
+        _ordered: bool,
         _guard: &rcu::Guard,
         _bh: &bottom_half::Guard,
     ) -> Result {

@@ -19,6 +19,8 @@ static const netdev_features_t L2TP_CONST_NETIF_F_SG = NETIF_F_SG;
 static const netdev_features_t L2TP_CONST_NETIF_F_FRAGLIST = NETIF_F_FRAGLIST;
 static const netdev_features_t L2TP_CONST_NETIF_F_HW_CSUM = NETIF_F_HW_CSUM;
 static const netdev_features_t L2TP_CONST_NETIF_F_GSO_SOFTWARE = NETIF_F_GSO_SOFTWARE;
+static const netdev_features_t L2TP_CONST_NETIF_F_GRO_FRAGLIST = NETIF_F_GRO_FRAGLIST;
+static const netdev_features_t L2TP_CONST_NETIF_F_GRO_UDP_FWD = NETIF_F_GRO_UDP_FWD;
 static const gfp_t L2TP_CONST_GFP_ATOMIC = GFP_ATOMIC;
 static const gfp_t L2TP_CONST_GFP_KERNEL = GFP_KERNEL;
 /* Defined twice: bindgen would take the first definition, that of the uapi. */

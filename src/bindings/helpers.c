@@ -39,6 +39,7 @@
 #include <net/addrconf.h>
 #include <net/dst.h>
 #include <net/genetlink.h>
+#include <net/gro_cells.h>
 #include <net/icmp.h>
 #include <net/inet_common.h>
 #include <net/inet6_connection_sock.h>

@@ -9,6 +9,7 @@ pub mod datagram6;
 pub mod debugfs;
 pub mod domain;
 pub mod genetlink;
+pub mod gro;
 pub mod net_namespace;
 pub mod netdevice;
 #[cfg(CONFIG_PPPOX)]

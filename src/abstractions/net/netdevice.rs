@@ -17,6 +17,10 @@
 //!    down and waits until no transmission is under way. Then it calls `ndo_uninit`, which clears
 //!    the [`DevicePtr`], and waits for a grace period, so that those who have found the device
 //!    through that pointer are done with it, too.
+//!
+//!    Between taking it down and `ndo_uninit` the core waits for a grace period as well. So when that
+//!    drops the frames that wait to be merged, nobody adds any: who comes now sees that the device is
+//!    down. What was handed on may have references to the device, which are waited for next.
 //! 4. Whoever releases RTNL then waits until nobody holds a reference, and calls the destructor,
 //!    which drops the driver's data. Then the device is freed.
 //!
@@ -30,6 +34,7 @@
 //! `net/core/dev.c`). A device whose kind is not registered cannot be.
 
 use super::{
+    gro,
     net_namespace::Net,
     rtnetlink,
     skbuff::Skb, //
@@ -140,6 +145,8 @@ struct Private<T: Driver> {
     module: *mut bindings::module,
     /// The network namespace that the device was made in: frames come from there. Only compared.
     home: *const bindings::net,
+    /// Where frames wait that may be merged. Has its own locks.
+    cells: gro::Cells,
     _pin: PhantomPinned,
 }
 
@@ -217,6 +224,7 @@ impl<T: Driver> Unregistered<T> {
                 pointer: None,
                 module: ptr::null_mut(),
                 home: net.as_ptr(),
+                cells: gro::Cells::new(),
                 _pin: PhantomPinned,
             });
             let dev = dev.as_ptr();
@@ -288,19 +296,29 @@ impl<T: Driver> Unregistered<T> {
 
     /// # Safety
     ///
-    /// `dev` must be a device that is being registered.
+    /// `dev` must be a `Device<T>` that is being registered.
     unsafe extern "C" fn init(dev: *mut bindings::net_device) -> ffi::c_int {
-        // SAFETY: By the safety requirement.
-        unsafe { bindings::netdev_lockdep_set_classes(dev) };
-        0
+        // SAFETY: By the safety requirement. If this succeeds, the core calls `uninit` sooner or
+        // later.
+        let ready = unsafe {
+            bindings::netdev_lockdep_set_classes(dev);
+            Device::<T>::from_raw(dev).private.cells.init(dev)
+        };
+        match ready {
+            Ok(()) => 0,
+            Err(e) => e.to_errno(),
+        }
     }
 
     /// # Safety
     ///
-    /// `dev` must be a `Device<T>` whose destructor has not been called; RTNL must be held.
+    /// `dev` must be a `Device<T>` whose destructor has not been called, and that has been down for a
+    /// grace period, or was never up; RTNL must be held.
     unsafe extern "C" fn uninit(dev: *mut bindings::net_device) {
         // SAFETY: By the safety requirement: the core calls this before the destructor.
         let dev = unsafe { Device::<T>::from_raw(dev) };
+        // SAFETY: Who is in `receive` sees that the device is down, and does not come to the cells.
+        unsafe { dev.private.cells.destroy() };
         if let Some(pointer) = dev.private.pointer {
             // SAFETY: `pointer` points into `data`, which is dropped by the destructor.
             unsafe { pointer.as_ref() }.clear(dev);
@@ -545,17 +563,24 @@ impl<T: Driver> Device<T> {
     /// Takes in a frame, which begins with its Ethernet header, as if it had come in on a wire.
     /// Forgets what is known of it but its checksum.
     ///
-    /// If too many frames wait, it is dropped, and counted as an error.
+    /// If too many frames wait, it is dropped, and counted as an error. Segments of a TCP stream may
+    /// be merged, and other frames go before them, unless `ordered`.
     ///
     /// # Errors
     ///
     /// The frame, and why it is not taken, which is counted as dropped and as an error. Not counted
     /// is a frame without a whole Ethernet header.
     #[inline]
-    pub fn receive(&self, mut skb: Skb, _bh: &bottom_half::Guard) -> Result<(), (Skb, Refused)> {
+    pub fn receive(
+        &self,
+        mut skb: Skb,
+        ordered: bool,
+        _guard: &rcu::Guard,
+        _bh: &bottom_half::Guard,
+    ) -> Result<(), (Skb, Refused)> {
         let len = skb.len();
         let dev = self.as_raw();
-        if skb.pull_head(ETH_HLEN).is_none() {
+        if skb.pull_head(len.clamp(ETH_HLEN, PROTOCOL_END)).is_none() {
             return Err((skb, Refused::TooShort));
         }
         // SAFETY: The packet and the device are valid.
@@ -570,19 +595,25 @@ impl<T: Driver> Device<T> {
         // SAFETY: The packet is ours, and has a linear Ethernet header; the device is valid. The
         // namespaces are only compared. The device that the packet has come in on, which may be
         // gone if the packet was held back, is not looked at.
-        let ret = unsafe {
+        let taken = unsafe {
             let moved = !ptr::eq(bindings::dev_net(dev).cast_const(), self.private.home);
             bindings::skb_scrub_packet(skb.as_ptr(), moved);
             skb.headers().priority = 0;
             let header = skb.head().as_ptr();
             skb.headers().protocol = bindings::eth_type_trans(skb.as_ptr(), dev);
             bindings::skb_postpull_rcsum(skb.as_ptr(), header.cast(), bindings::ETH_HLEN);
-            bindings::netif_rx(skb.into_raw())
+            // To look for others to merge with costs more than there is to gain where there are none.
+            if !ordered && self.is_worth_merging(&mut skb) {
+                // The device was up in this RCU read section: see the module documentation.
+                self.private.cells.receive(skb)
+            } else {
+                bindings::netif_rx(skb.into_raw()) == NET_RX_SUCCESS
+            }
         };
         // SAFETY: The device is valid, and was registered, so that it has its counters; bottom
         // halves are off.
         unsafe {
-            if ret == NET_RX_SUCCESS {
+            if taken {
                 // CAST: Packets are shorter than 2^32.
                 bindings::dev_dstats_rx_add(dev, len as u32);
             } else {
@@ -590,6 +621,21 @@ impl<T: Driver> Device<T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether there may be others that belong to the same stream as this frame, which begins after
+    /// its Ethernet header. All frames of a stream get the same answer, so that they stay in order.
+    #[inline]
+    fn is_worth_merging(&self, skb: &mut Skb) -> bool {
+        const MORE: bindings::netdev_features_t =
+            bindings::NETIF_F_GRO_UDP_FWD | bindings::NETIF_F_GRO_FRAGLIST;
+
+        if carries_tcp(skb.headers().protocol, skb.head()) {
+            return true;
+        }
+        // SAFETY: The device is valid. Features change at any moment.
+        let features = unsafe { (&raw const (*self.as_raw()).features).read_volatile() };
+        features & MORE != 0
     }
 
     /// Counts a frame that is dropped. Why it is: a device that is up takes all but those that are
@@ -622,8 +668,34 @@ pub enum Refused {
     TooLong,
 }
 
+/// Where the protocol of an IP packet ends in an Ethernet frame, with a VLAN tag and without.
+const PROTOCOL_END: usize = ETH_HLEN + VLAN_HLEN + 10;
+
+const VLAN_HLEN: usize = 4;
+
+/// Whether `packet`, of an Ethernet type in network order, is TCP; perhaps with a VLAN tag.
+#[inline]
+fn carries_tcp(kind: u16, packet: &[u8]) -> bool {
+    // CAST: These are 16 bits wide.
+    const IP: u16 = (bindings::ETH_P_IP as u16).to_be();
+    const IPV6: u16 = (bindings::ETH_P_IPV6 as u16).to_be();
+    const VLAN: u16 = (bindings::ETH_P_8021Q as u16).to_be();
+
+    let (kind, start) = match (kind, packet) {
+        (VLAN, &[_, _, a, b, ..]) => (u16::from_ne_bytes([a, b]), VLAN_HLEN),
+        _ => (kind, 0),
+    };
+    let at = match kind {
+        IP => 9,
+        IPV6 => 6,
+        _ => return false,
+    };
+    // CAST: It is 8 bits wide.
+    packet.get(start.wrapping_add(at)) == Some(&(bindings::IPPROTO_TCP as u8))
+}
+
 // CAST: Zero.
-const NET_RX_SUCCESS: i32 = bindings::NET_RX_SUCCESS as i32;
+pub(super) const NET_RX_SUCCESS: i32 = bindings::NET_RX_SUCCESS as i32;
 
 /// Evidence that transmitting is not nested too deeply.
 ///
