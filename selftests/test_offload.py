@@ -4,6 +4,7 @@
 Whether our device takes such frames or the stack finishes them first, the wire looks the same.
 """
 
+import contextlib
 import re
 import struct
 from collections.abc import Iterator
@@ -186,15 +187,24 @@ UDP_TUNNEL = pytest.mark.parametrize("tunnel", [name for name in TUNNELS if "udp
 STREAM = pattern(2 * MSS + 123)
 
 
-def check_received(ends: Ends, tunnel: str, family: int, vlan: bool, merged: bool) -> None:
+def received(session: Session, parts: list[bytes], below: bytes | None = None) -> dict[str, int]:
+    """Counters; the device counts one frame if it was given them merged."""
+    if below is None:
+        return session.received(*parts)
+    return (session.received(*parts, device=False)
+            | session.device_counts(rx_packets=1, rx_bytes=len(below)))
+
+
+def check_received(ends: Ends, tunnel: str, family: int, vlan: bool, merged: bool,
+                   below: bool = False) -> None:
     """Segments that come in together are counted one by one; if `merged`, they go on as one frame,
     whose checksum is that of the pseudo header, as they have been checked."""
     session, wire = ends.sessions[tunnel, False], ends.wire
     parts = segments(family, STREAM, vlan)
-    with wire.counting(session.received(*parts)):
+    whole = inner(family, STREAM, partial=True, vlan=vlan)
+    with wire.counting(received(session, parts, whole if merged and below else None)):
         wire.inject_together(session.path, *(session.header() + part for part in parts))
         seen = [(frame.data, frame.partial) for frame in wire.devices()]
-    whole = inner(family, STREAM, partial=True, vlan=vlan)
     assert seen == ([(whole, True)] if merged else [(part, False) for part in parts])
 
 
@@ -212,31 +222,68 @@ def test_merged(ends: Ends, tunnel: str) -> None:
 
 
 @UDP_TUNNEL
-def test_numbered_not_merged(ends: Ends, tunnel: str) -> None:
+def test_merged_below(ends: Ends, tunnel: str) -> None:
+    """The device that the datagrams come in on merges them: ours has nothing left to do."""
+    device = ends.sessions[tunnel, False].ifname
+    ends.wire.receive_offload(False, device)
+    with ends.wire.merging():
+        for family, vlan in ((4, False), (6, False), (4, True), (6, True)):
+            check_received(ends, tunnel, family, vlan, expect("GRO", c=False, rust=True), True)
+    check_received(ends, tunnel, 4, False, False)
+    ends.wire.receive_offload(True, device)
+
+
+def test_streams_of_two_sessions(ends: Ends) -> None:
+    """Each is merged with its own."""
+    wire, path = ends.wire, TUNNELS["udp6"][1]
+    one = ends.sessions["udp6", False]
+    other = Session(12, 9, path, "other", L2Spec.DEFAULT, b"", bytes(8)).create(wire)
+    parts, whole = segments(6, pattern(2 * MSS)), inner(6, pattern(2 * MSS), partial=True)
+    below = expect("GRO", c=None, rust=whole)
+    with wire.merging(), wire.counting(received(one, parts, below), received(other, parts, below)):
+        wire.inject_together(path, *(session.header() + part for part in parts
+                                     for session in (one, other)))
+        seen = sorted(wire.delivered())
+    assert seen == sorted((session.ifname, data) for session in (one, other)
+                          for data in ([below] if below else parts))
+    wire.l2tp.del_session(12, 9)
+
+
+MERGING = pytest.mark.parametrize("below", [False, True], ids=["device", "below"])
+
+
+def merging(wire: Wire, below: bool) -> contextlib.AbstractContextManager[None]:
+    return wire.merging() if below else contextlib.nullcontext()
+
+
+@MERGING
+@UDP_TUNNEL
+def test_numbered_not_merged(ends: Ends, tunnel: str, below: bool) -> None:
     """Frames with numbers keep their order, and so each is handed on alone."""
     session, wire = ends.sessions[tunnel, True], ends.wire
     parts = segments(4, STREAM)
     ends.nr[tunnel] += len(parts)
     numbers = range(ends.nr[tunnel] - len(parts), ends.nr[tunnel])
-    with wire.counting(session.received(*parts)):
+    with merging(wire, below), wire.counting(session.received(*parts)):
         wire.inject_together(session.path, *(session.header(number) + part
                                              for number, part in zip(numbers, parts)))
         assert wire.delivered() == [(session.ifname, part) for part in parts]
 
 
+@MERGING
 @UDP_TUNNEL
-def test_not_merged_with_what_is_refused(ends: Ends, tunnel: str) -> None:
+def test_not_merged_with_what_is_refused(ends: Ends, tunnel: str, below: bool) -> None:
     """A segment with a wrong cookie, and one with a wrong checksum."""
     session, wire = ends.sessions[tunnel, False], ends.wire
     first, middle, last = segments(4, STREAM)
     wrong = session.header()[:-5] + b"?" + session.header()[-4:]
-    with wire.counting(session.received(first, last),
+    with merging(wire, below), wire.counting(session.received(first, last),
                        session.counts(RX_COOKIE_DISCARDS=1, RX_ERRORS=1)):
         wire.inject_together(session.path, session.header() + first, wrong + middle,
                              session.header() + last)
         assert wire.delivered() == [(session.ifname, first), (session.ifname, last)]
     bad = middle[:-1] + bytes([middle[-1] ^ 1])
-    with wire.counting(session.received(first, bad, last)):
+    with merging(wire, below), wire.counting(session.received(first, bad, last)):
         wire.inject_together(session.path, *(session.header() + part
                                              for part in (first, bad, last)))
         # What nobody can merge overtakes what waits for more.
@@ -244,18 +291,71 @@ def test_not_merged_with_what_is_refused(ends: Ends, tunnel: str) -> None:
                                                   for part in (first, bad, last))
 
 
+def test_managed_not_merged_below(ends: Ends) -> None:
+    """What comes to a process's socket is not merged before; it gets control messages as they came."""
+    wire, path = ends.wire, Path(4, Encap.UDP, 5020, 6020)
+    sock = wire.a.udp((path.a, path.sport), (path.b, path.dport))
+    wire.l2tp.tunnel(20, 120, fd=sock.fileno())
+    session = Session(20, 20 << 16, path, "managed").create(wire)
+    wire.receive_offload(False, "managed")
+    parts = segments(4, STREAM)
+    control = [struct.pack("!HHIHH", 0xc803, 100, 20, ns, 0) + pattern(88, ns) for ns in range(3)]
+    with wire.merging():
+        with wire.counting(session.received(*parts)):
+            wire.inject_together(path, *(session.header() + part for part in parts))
+            assert wire.delivered() == [("managed", part) for part in parts]
+        wire.inject_together(path, *control)
+        assert [sock.recv(2000) for _ in control] == control
+    sock.close()
+    eventually(lambda: not wire.l2tp.has_tunnel(20), what="the end of the tunnel")
+
+
+def hold(wire: Wire, device: str, seconds: int = 600) -> None:
+    """What may be merged with others waits for so long, or until something comes later."""
+    wire.a.run("unshare", "-m", "sh", "-c", "mount -t sysfs sys /sys && "
+               f"echo {seconds}000000000 >/sys/class/net/{device}/gro_flush_timeout")
+
+
+@pytest.mark.only("rust", "GRO: in C nothing waits")
+def test_session_goes_while_datagrams_wait(ends: Ends) -> None:
+    """Datagrams were merged in which the frame begins where it would not in another session."""
+    wire, path = ends.wire, TUNNELS["udp4"][1]
+    session = Session(10, 8, path, "before", peer_cookie=bytes(8)).create(wire)
+    # The last one would be waited for by nobody.
+    parts = segments(4, STREAM)[:-1]
+
+    def waits() -> bool:
+        """Unless the clock has ticked meanwhile."""
+        before = wire.a.counters("before")["rx_packets"]
+        wire.inject_together(path, *(session.header() + part for part in parts))
+        return wire.a.counters("before")["rx_packets"] == before or not wire.delivered()
+
+    with wire.merging():
+        hold(wire, "eth0")
+        eventually(waits, what="datagrams that wait")
+        wire.l2tp.del_session(10, 8)
+        Session(10, 8, path, "after", peer_cookie=bytes(4)).create(wire)
+        with wire.counting():
+            assert wire.delivered() == []
+        wire.l2tp.del_session(10, 8)
+    hold(wire, "eth0", 0)
+
+
+@pytest.mark.only("rust", "GRO: in C nothing waits")
 def test_device_goes_while_frames_wait(ends: Ends) -> None:
     """Frames that wait to be merged with others go with the device."""
     wire, path = ends.wire, TUNNELS["udp4"][1]
     session = Session(10, 9, path, "held").create(wire)
-    wire.a.run("unshare", "-m", "sh", "-c", "mount -t sysfs sys /sys && "
-               "echo 600000000000 >/sys/class/net/held/gro_flush_timeout")
-    first, *_ = segments(4, STREAM)
-    wire.inject(session.packet(first))
-    # The first of a stream waits for the next.
-    assert wire.delivered() == [] or expect("GRO", c=True, rust=False)
+    hold(wire, "held")
+
+    def waits() -> bool:
+        """Unless the clock has ticked meanwhile."""
+        wire.inject(session.packet(segments(4, STREAM)[0]))
+        return not wire.delivered()
+
+    eventually(waits, what="a frame that waits")
     wire.l2tp.del_session(10, 9)
-    eventually(lambda: wire.a.index("held") is None, what="the end of the device")
+    assert wire.a.index("held") is None
 
 
 # --- both ends on one machine

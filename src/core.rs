@@ -627,7 +627,9 @@ impl Namespace {
         let tunnel = Tunnel::new(config, ARef::from(sk), socket, fd)?;
         let entry = Entry::new(socket_key(sk), tunnel.clone(), GFP_KERNEL)?;
         let lock = sk.lock();
-        let attached = self.attach_locked(net, &lock, entry);
+        // Only Ethernet frames are merged, which version 2 does not carry.
+        let merges = config.version == Version::V3;
+        let attached = self.attach_locked(net, &lock, entry, merges);
         drop(lock);
         match attached {
             Ok(()) => Ok(tunnel),
@@ -644,6 +646,7 @@ impl Namespace {
         net: &Net,
         lock: &SockGuard<'_>,
         entry: Entry<[u8; 8], Arc<Tunnel>>,
+        merges: bool,
     ) -> Outcome {
         const BUSY: Refusal =
             Refusal::new(code::EBUSY, c"the socket is in use by another tunnel").about(attr::FD);
@@ -655,7 +658,7 @@ impl Namespace {
             e if e == EEXIST => BUSY,
             e => e.into(),
         })?;
-        lock.set_encap::<Self>(net);
+        lock.set_encap::<Self>(net, merges);
         lock.set_atomic_allocation();
         Ok(())
     }
@@ -1049,6 +1052,26 @@ impl Namespace {
         }
     }
 
+    /// The length of the header of a message in a datagram, if it may be merged with others before it
+    /// comes here: see [`Session::merges`].
+    fn mergeable_udp(&self, sk: &Sock, message: &[u8]) -> Option<usize> {
+        let UdpPeek::V3 {
+            session_id,
+            version,
+        } = wire::peek_udp(message)
+        else {
+            return None;
+        };
+        let guard = rcu::read_lock();
+        let session = self.v3_session(sk, session_id, &guard)?;
+        let tunnel = session.tunnel();
+        // The tunnel's own socket, so that UDP has seen to it that it comes from the peer.
+        if version != tunnel.version().get() || !core::ptr::eq(sk, tunnel.sock()) {
+            return None;
+        }
+        session.merges(message, v3::OPTIONS_AT_UDP)
+    }
+
     /// A datagram has come.
     #[inline]
     fn receive_udp(&self, sk: &Sock, mut skb: Skb) -> Verdict {
@@ -1103,6 +1126,12 @@ impl Encap for Namespace {
             Some(namespace) => namespace.receive_udp(sk, skb),
             None => Verdict::PassUp(skb),
         }
+    }
+
+    const HEADER_LENS: &'static [usize] = &v3::HDR_LENS_UDP;
+
+    fn mergeable(net: &Net, sk: &Sock, message: &[u8]) -> Option<usize> {
+        Self::of(net)?.mergeable_udp(sk, message)
     }
 
     fn destroy(net: &Net, sk: &Sock) {

@@ -515,6 +515,24 @@ impl Session {
         Ok(())
     }
 
+    /// The length of the header of a v3 message, if it may be merged with others that have the same
+    /// one: those with a frame that would be handed on at once, without a number.
+    #[inline]
+    pub fn merges(&self, message: &[u8], at: usize) -> Option<usize> {
+        let header = v3::parse(
+            message,
+            at,
+            self.config.peer_cookie.len(),
+            self.config.l2spec,
+        )?;
+        let merges = matches!(self.pseudowire, Pseudowire::Eth(_))
+            && header.ns.is_none()
+            && header.cookie == self.config.peer_cookie
+            && !self.recv_seq()
+            && !self.holds_back.load(Relaxed);
+        merges.then_some(header.payload)
+    }
+
     /// Delivers a frame that came in an L2TP message of `len` bytes.
     #[inline]
     fn deliver(&self, mut skb: Skb, len: usize, ordered: bool, guard: &rcu::Guard) {

@@ -307,19 +307,31 @@ class Wire:
     def l2tp(self):
         return self.a.l2tp
 
-    def checksum_offload(self, on: bool, ifname: str = "eth0") -> None:
+    def checksum_offload(self, on: bool, ifname: str = "eth0", ns: NetNS | None = None) -> None:
         """Off: checksums are complete in the frames that the far end sees, and none stands for
         several."""
-        self._switch(0x17, on, ifname)  # ETHTOOL_STXCSUM
+        self._switch(0x17, on, ifname, ns or self.a)  # ETHTOOL_STXCSUM
 
     def receive_offload(self, on: bool, ifname: str) -> None:
         """Off: what has come in is not merged."""
-        self._switch(0x2c, on, ifname)  # ETHTOOL_SGRO
+        self._switch(0x2c, on, ifname, self.a)  # ETHTOOL_SGRO
 
-    def _switch(self, command: int, on: bool, ifname: str) -> None:
+    @contextmanager
+    def merging(self) -> Iterator[None]:
+        """As long as the block runs, our end's eth0 merges what comes in together."""
+        self.checksum_offload(False, ns=self.b)
+        self.receive_offload(True, "eth0")
+        try:
+            yield
+        finally:
+            self.receive_offload(False, "eth0")
+            self.checksum_offload(True, ns=self.b)
+
+    @staticmethod
+    def _switch(command: int, on: bool, ifname: str, ns: NetNS) -> None:
         value = ctypes.create_string_buffer(struct.pack("=II", command, on))
         request = struct.pack("=16sQ16x", ifname.encode(), ctypes.addressof(value))
-        fcntl.ioctl(self.a.socket(), 0x8946, request)  # SIOCETHTOOL
+        fcntl.ioctl(ns.socket(), 0x8946, request)  # SIOCETHTOOL
 
     def neighbour(self, address: str, mac: bytes = MAC_B) -> None:
         """Our end knows where to send to an address on the wire."""

@@ -39,6 +39,7 @@
 #include <net/addrconf.h>
 #include <net/dst.h>
 #include <net/genetlink.h>
+#include <net/gro.h>
 #include <net/gro_cells.h>
 #include <net/icmp.h>
 #include <net/inet_common.h>
@@ -71,6 +72,7 @@
 #define HELPER(name) l2tp_helper_##name
 
 #include "helpers/genetlink.c"
+#include "helpers/gro.c"
 #include "helpers/net_namespace.c"
 #include "helpers/netdevice.c"
 #include "helpers/percpu.c"

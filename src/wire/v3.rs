@@ -35,6 +35,9 @@ pub const OPTIONS_AT_IP: usize = 4;
 /// Longest transmitted header, in bytes: over UDP, with 8 bytes of cookie and the sublayer.
 pub const HDR_LEN_MAX: usize = 20;
 
+/// Usual lengths of a header over UDP: with and without the sublayer and a cookie.
+pub const HDR_LENS_UDP: [usize; 4] = [8, 12, 16, HDR_LEN_MAX];
+
 /// S bit of the default sublayer: the sequence number is valid.
 const SL_FLAG_S: u32 = 0x4000_0000;
 

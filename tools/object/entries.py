@@ -10,6 +10,8 @@ PACKET = """
 l2tp::abstractions::net::udp_tunnel::encap_rcv
 l2tp::abstractions::net::udp_tunnel::encap_err_rcv
 l2tp::abstractions::net::udp_tunnel::of_nobody
+l2tp::abstractions::net::udp_tunnel::gro_receive
+l2tp::abstractions::net::udp_tunnel::gro_complete
 l2tp::abstractions::net::protocol::receive
 l2tp::abstractions::net::protocol::error4
 l2tp::abstractions::net::protocol::error6

@@ -580,7 +580,10 @@ impl<T: Driver> Device<T> {
     ) -> Result<(), (Skb, Refused)> {
         let len = skb.len();
         let dev = self.as_raw();
-        if skb.pull_head(len.clamp(ETH_HLEN, PROTOCOL_END)).is_none() {
+        if skb
+            .pull_head(len.clamp(ETH_HLEN, gro::PROTOCOL_END))
+            .is_none()
+        {
             return Err((skb, Refused::TooShort));
         }
         // SAFETY: The packet and the device are valid.
@@ -630,7 +633,7 @@ impl<T: Driver> Device<T> {
         const MORE: bindings::netdev_features_t =
             bindings::NETIF_F_GRO_UDP_FWD | bindings::NETIF_F_GRO_FRAGLIST;
 
-        if carries_tcp(skb.headers().protocol, skb.head()) {
+        if gro::tcp_over(skb.headers().protocol, skb.head()).is_some() {
             return true;
         }
         // SAFETY: The device is valid. Features change at any moment.
@@ -666,32 +669,6 @@ pub enum Refused {
     /// It does not fit in the MTU with a VLAN tag; or, which is rare, there is no memory to copy it
     /// from where user space may change it.
     TooLong,
-}
-
-/// Where the protocol of an IP packet ends in an Ethernet frame, with a VLAN tag and without.
-const PROTOCOL_END: usize = ETH_HLEN + VLAN_HLEN + 10;
-
-const VLAN_HLEN: usize = 4;
-
-/// Whether `packet`, of an Ethernet type in network order, is TCP; perhaps with a VLAN tag.
-#[inline]
-fn carries_tcp(kind: u16, packet: &[u8]) -> bool {
-    // CAST: These are 16 bits wide.
-    const IP: u16 = (bindings::ETH_P_IP as u16).to_be();
-    const IPV6: u16 = (bindings::ETH_P_IPV6 as u16).to_be();
-    const VLAN: u16 = (bindings::ETH_P_8021Q as u16).to_be();
-
-    let (kind, start) = match (kind, packet) {
-        (VLAN, &[_, _, a, b, ..]) => (u16::from_ne_bytes([a, b]), VLAN_HLEN),
-        _ => (kind, 0),
-    };
-    let at = match kind {
-        IP => 9,
-        IPV6 => 6,
-        _ => return false,
-    };
-    // CAST: It is 8 bits wide.
-    packet.get(start.wrapping_add(at)) == Some(&(bindings::IPPROTO_TCP as u8))
 }
 
 // CAST: Zero.

@@ -5,6 +5,7 @@
 //! C header: [`include/net/udp_tunnel.h`](srctree/include/net/udp_tunnel.h)
 
 use super::{
+    gro,
     net_namespace::Net,
     skbuff::{
         DropReason,
@@ -55,6 +56,14 @@ pub trait Encap: 'static {
     /// A datagram has come; `skb` begins after its UDP header, which has been verified. Softirq.
     fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict;
 
+    /// How long headers are before frames that are merged, in ascending order.
+    const HEADER_LENS: &'static [usize];
+
+    /// How long the header of a message in a datagram is, if this may be merged with others whose
+    /// header is the same, and an Ethernet frame follows. Shown is at least as much as the longest of
+    /// [`Encap::HEADER_LENS`], or all of it. Softirq; asked for kernel sockets only.
+    fn mergeable(net: &Net, sk: &Sock, message: &[u8]) -> Option<usize>;
+
     /// The socket is being closed. Process context, socket lock not held; may not wait for the
     /// tunnel's own work. The state that `T` has for `net` may be going away at the same time, as
     /// that of a module that is being unloaded does: take a reference under RCU.
@@ -100,6 +109,43 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
             1
         }
     }
+}
+
+/// # Safety
+///
+/// For UDP only, with an open socket, a packet that has more than a UDP header, which GRO has come to
+/// the end of, and the list of those that wait.
+unsafe extern "C" fn gro_receive<T: Encap>(
+    sk: *mut bindings::sock,
+    held: *mut bindings::list_head,
+    skb: *mut bindings::sk_buff,
+) -> *mut bindings::sk_buff {
+    // SAFETY: As in `encap_rcv`.
+    let sk = unsafe { Sock::from_raw(sk) };
+    // SAFETY: As in `encap_rcv`.
+    let net = unsafe { sk.net() };
+    // SAFETY: By the safety requirement.
+    unsafe {
+        gro::receive_ethernet(held, skb, T::HEADER_LENS, |message| {
+            T::mergeable(net, sk, message)
+        })
+    }
+}
+
+/// # Safety
+///
+/// For UDP only, with an open socket, and a packet with a datagram for it whose data is at `at`.
+unsafe extern "C" fn gro_complete<T: Encap>(
+    sk: *mut bindings::sock,
+    skb: *mut bindings::sk_buff,
+    at: i32,
+) -> i32 {
+    // SAFETY: As in `encap_rcv`.
+    let sk = unsafe { Sock::from_raw(sk) };
+    // SAFETY: As in `encap_rcv`.
+    let net = unsafe { sk.net() };
+    // SAFETY: By the safety requirement.
+    unsafe { gro::complete_ethernet(skb, at, |message| T::mergeable(net, sk, message)) }
 }
 
 /// # Safety
@@ -188,7 +234,13 @@ extern "C" fn of_nobody(_sk: *mut bindings::sock, _skb: *mut bindings::sk_buff) 
 
 impl SockGuard<'_> {
     /// Makes this UDP socket a tunnel endpoint: from now on its datagrams go to `T`.
-    pub fn set_encap<T: Encap>(&self, net: &Net) {
+    ///
+    /// If `merges`, its datagrams are merged as far as `T` says, unless the socket is that of a process.
+    /// UDP counts the sockets whose datagrams are merged, by the hook that it finds when one is closed.
+    /// So that must stay until then. A kernel socket is closed by its tunnel, before the module goes.
+    /// Others may outlive the module, or be given to another kind of tunnel, which overwrites
+    /// the hook: it would go on being counted, and then called.
+    pub fn set_encap<T: Encap>(&self, net: &Net, merges: bool) {
         let mut cfg = bindings::udp_tunnel_sock_cfg {
             sk_user_data: ptr::null_mut(),
             encap_type: T::TYPE,
@@ -202,6 +254,9 @@ impl SockGuard<'_> {
         }
         if !self.sock().is_kernel() {
             MANAGED.store(true, Relaxed);
+        } else if merges {
+            cfg.gro_receive = Some(gro_receive::<T>);
+            cfg.gro_complete = Some(gro_complete::<T>);
         }
         // SAFETY: A UDP socket, locked; the configuration is copied.
         unsafe { bindings::setup_udp_tunnel_sock(net.as_ptr(), self.sock().as_ptr(), &mut cfg) }
