@@ -3,6 +3,18 @@
 //! UDP sockets as tunnel endpoints.
 //!
 //! C header: [`include/net/udp_tunnel.h`](srctree/include/net/udp_tunnel.h)
+//!
+//! # Datagrams that are merged
+//!
+//! They wait with the device that they have come in on, until its softirq has no more of them, and
+//! keep nothing of ours. UDP calls [`gro_receive`] for one that comes and [`gro_complete`] for one that
+//! is handed on, each in an RCU read section and for a socket that it has just found in its tables. So
+//! neither is called for a socket that has been closed, but for a grace period; and what `T` says
+//! the first time need not be what it says the second time.
+//!
+//! Kernel sockets only: we never take these hooks off, as UDP counts who has them, until it closes the
+//! socket. Between that and the end of the socket's namespace, and so of the module, there is a grace
+//! period. Datagrams that wait still are finished by UDP without us, and have no socket to go to.
 
 use super::{
     gro,
