@@ -17,6 +17,7 @@ import traceback
 
 from lib import uapi
 from lib.netns import NetNS, veth
+from lib.wire import checksum, ip4, packed
 
 NEAR4, FAR4 = "10.9.0.1", "10.9.0.2"
 NEAR6, FAR6 = "2001:db8:9::1", "2001:db8:9::2"
@@ -44,6 +45,9 @@ class Flood:
         host.sysctl("net/ipv6/conf/default/accept_dad", 0)
         host.sysctl("net/ipv4/ip_forward", 1)
         veth(self.ns, "eth0", host, "eth0")
+        # The host merges what comes in together.
+        self.ns.run("ethtool", "-K", "eth0", "tx", "off")
+        host.run("ethtool", "-K", "eth0", "gro", "on")
         host.addr("eth0", f"{NEAR4}/24", f"{NEAR6}/64")
         self.ns.addr("eth0", f"{FAR4}/24", f"{FAR6}/64")
         self.ns.rtnl.add_route(BEYOND, NEAR4)
@@ -83,8 +87,23 @@ def use(host: NetNS, ifname: str) -> None:
         host.rtnl.add_route(BEYOND, oif=link.index)
 
 
+def stream() -> list[bytes]:
+    """Frames of the same length with segments of a TCP stream."""
+    frames = []
+    for number in range(3):
+        head = struct.pack("!HHIIBBHHH", 1, 2, 100 * number, 1, 5 << 4, 0x10, 9999, 0, 0)
+        pseudo = packed(FAR4) + packed(NEAR4) + struct.pack("!II", 120, socket.IPPROTO_TCP)
+        check = struct.pack("!H", checksum(pseudo + head + bytes(100)))
+        segment = head[:16] + check + head[18:] + bytes(100)
+        frames.append(FRAME + ip4(FAR4, NEAR4, socket.IPPROTO_TCP, segment, ident=number))
+    return frames
+
+
+FRAME = b"\xff" * 6 + b"\x02\0\0\0\0\x09\x08\x00"
+
+
 def send_for_ever(pause: float) -> None:
-    frame = b"\xff" * 6 + b"\x02\0\0\0\0\x09\x08\x00" + bytes(46)
+    frame, segments = FRAME + bytes(46), stream()
     udp4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     raw4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, uapi.IPPROTO_L2TP)
@@ -111,4 +130,9 @@ def send_for_ever(pause: float) -> None:
                     (plain, ("10.99.0.1", 9), frame)):
                 with contextlib.suppress(OSError):
                     sock.sendto(payload, socket.MSG_DONTWAIT, target)
+            messages = [struct.pack("!HHII", 3, 0, sid, 0) + segment for segment in segments]
+            together = (uapi.SOL_UDP, uapi.UDP_SEGMENT, struct.pack("=H", len(messages[0])))
+            for sock, target in ((udp4, NEAR4), (udp6, NEAR6)):
+                with contextlib.suppress(OSError):
+                    sock.sendmsg(messages, [together], socket.MSG_DONTWAIT, (target, NEAR_PORT))
         time.sleep(pause)
