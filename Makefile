@@ -55,6 +55,10 @@ fmt:
 fmt-check:
 	$(tools)/fmt --check
 
+.PHONY: docs
+docs:
+	$(tools)/docs
+
 .PHONY: check-unsafe check-intree check-panic check-stack
 check-unsafe:
 	$(tools)/check-unsafe
@@ -97,7 +101,7 @@ clean:
 		-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o \
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
-	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-fuzz .l2tp-kcsan \
+	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-docs .l2tp-fuzz .l2tp-kcsan \
 		.l2tp-test rust-project.json l2tp-rust-dkms_*_all.deb
 
 .PHONY: help
@@ -123,6 +127,7 @@ help:
 	@echo '  make bench            count the instructions of a packet: ours, C, VXLAN'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
+	@echo '  make docs             the pages of Documentation/, as HTML'
 	@echo '  make check-unsafe     unsafe code only where it may be'
 	@echo '  make check-panic      nothing in l2tp.ko panics; names what it relies on for that'
 	@echo '  make check-stack      no function of it takes too much stack'
