@@ -258,3 +258,12 @@ def test_trace_cmd(ns: NetNS, tmp_path: File) -> None:
     report = ns.run("trace-cmd", "report", "-i", data, timeout=120).stdout
     text = "tunl 1: type=unmanaged encap=IP version=L2TPv3 tid=1 ptid=2 fd=-1"
     assert expect("TRACE-TEXT", c="tid=1 ptid=2 fd=-1", rust=text) in report
+
+
+def test_bpftrace(ns: NetNS) -> None:
+    """Another, which compiles what it does with each field."""
+    out = ns.run("bpftrace", "-e", """tracepoint:l2tp:register_tunnel {
+        printf("%s: %u -> %u, %d %d\\n", str(args.name), args.tid, args.ptid, args.version, args.fd)
+    }""", "-c", "/usr/sbin/ip l2tp add tunnel tunnel_id 1 peer_tunnel_id 2 encap ip"
+                 " local 127.0.0.1 remote 127.0.0.2", timeout=120).stdout
+    assert "tunl 1: 1 -> 2, 3 -1" in out
