@@ -7,6 +7,7 @@ Whether our device takes such frames or the stack finishes them first, the wire 
 import contextlib
 import re
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -183,6 +184,9 @@ def test_segments_larger_than_the_path(ends: Ends, tunnel: str) -> None:
 # --- what comes in together
 
 
+#: A tick of the kernel's clock, at least.
+TICK = 1 / 100
+
 UDP_TUNNEL = pytest.mark.parametrize("tunnel", [name for name in TUNNELS if "udp" in name])
 STREAM = pattern(2 * MSS + 123)
 
@@ -231,6 +235,44 @@ def test_merged_below(ends: Ends, tunnel: str) -> None:
             check_received(ends, tunnel, family, vlan, expect("GRO", c=False, rust=True), True)
     check_received(ends, tunnel, 4, False, False)
     ends.wire.receive_offload(True, device)
+
+
+def flush(wire: Wire) -> None:
+    """What waits on eth0 goes on."""
+    time.sleep(2 * TICK)
+    wire.inject(ip4(wire.B4, wire.A4, 253, b""))
+
+
+@pytest.mark.parametrize("tunnel", [name for name in TUNNELS if "ip" in name])
+def test_merged_below_over_ip(ends: Ends, tunnel: str) -> None:
+    """As over UDP; a message with another header, or of a session that is not there, goes alone."""
+    session, wire = ends.sessions[tunnel, False], ends.wire
+    merged = expect("GRO", c=False, rust=True)
+    wire.receive_offload(False, session.ifname)
+    hold(wire, "eth0")
+
+    def arrive(parts: list[bytes], headers: list[bytes], wanted: list[tuple[bytes, bool]]) -> bool:
+        """Unless the clock ticks meanwhile."""
+        for header, part in zip(headers, parts):
+            wire.inject(session.path.incoming(header + part))
+        flush(wire)
+        seen = [(frame.data, frame.partial) for frame in wire.devices()]
+        alone = [(part, False) for part, header in zip(parts, headers) if header == session.header()]
+        assert merged or seen == alone
+        return seen == (wanted if merged else alone)
+
+    with wire.merging():
+        for family, vlan in ((4, False), (6, True)):
+            parts = segments(family, STREAM, vlan)
+            whole = inner(family, STREAM, partial=True, vlan=vlan)
+            eventually(lambda: arrive(parts, [session.header()] * 3, [(whole, True)]),
+                       what="a whole frame")
+        wrong = session.header()[:-5] + b"?" + session.header()[-4:]
+        first, middle, last = segments(4, STREAM)
+        assert arrive([first, middle, last], [session.header(), wrong, session.header()],
+                      [(first, False), (last, False)])
+    hold(wire, "eth0", 0)
+    wire.receive_offload(True, session.ifname)
 
 
 def test_streams_of_two_sessions(ends: Ends) -> None:
@@ -400,10 +442,12 @@ def test_stream_in_ipsec(hosts: Hosts, encap: Encap) -> None:
 
 
 @pytest.mark.only("rust", "OFFLOAD: C's device takes finished frames only")
-def test_stream_crosses_in_large_packets(hosts: Hosts) -> None:
-    """Over UDP, and without numbers, what TCP has sent at once reaches the other end at once; until
-    that is switched off."""
-    wire = pair.Wire(hosts).up()
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("encap", [Encap.UDP, Encap.IP])
+def test_stream_crosses_in_large_packets(hosts: Hosts, encap: int, family: int) -> None:
+    """Without numbers, what TCP has sent at once reaches the other end at once; until that is
+    switched off."""
+    wire = pair.Wire(hosts, encap, family).up()
 
     def packets(size: int) -> int:
         before = hosts.b.counters("eth0")["rx_packets"]

@@ -1052,6 +1052,19 @@ impl Namespace {
         }
     }
 
+    /// The length of the header of a data message over IP, if it may be merged with others before it
+    /// comes here: see [`Session::merges`]. Where it comes from is asked when it comes.
+    #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(dead_code))]
+    pub fn mergeable_ip(&self, message: &[u8], id: SessionId) -> Option<usize> {
+        let guard = rcu::read_lock();
+        match self.v3.find_rcu(&v3_key(id), &guard)? {
+            Holder::Sole(session) if session.tunnel().encap() == EncapType::Ip => {
+                session.merges(message, v3::OPTIONS_AT_IP)
+            }
+            _ => None,
+        }
+    }
+
     /// The length of the header of a message in a datagram, if it may be merged with others before it
     /// comes here: see [`Session::merges`].
     fn mergeable_udp(&self, sk: &Sock, message: &[u8]) -> Option<usize> {

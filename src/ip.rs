@@ -78,6 +78,7 @@ use crate::{
             read,
             Ipv4Header, //
         },
+        v3,
         IpPeek, //
     }, //
 };
@@ -357,6 +358,14 @@ impl<F: Family> Handler for L2tpIp<F> {
     const DOMAIN: Domain = F::DOMAIN;
     // CAST: 115.
     const PROTOCOL: u8 = PROTOCOL as u8;
+    const HEADER_LENS: &'static [usize] = &v3::HDR_LENS_IP;
+
+    fn mergeable(net: &Net, message: &[u8]) -> Option<usize> {
+        match wire::peek_ip(message) {
+            IpPeek::Data { session_id } => Namespace::of(net)?.mergeable_ip(message, session_id),
+            _ => None,
+        }
+    }
 
     #[inline]
     fn receive(net: &Net, mut packet: Packet) {

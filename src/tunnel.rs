@@ -305,11 +305,10 @@ impl Tunnel {
     }
 
     /// Whether a packet that stands for several can be sent with the header of one, which devices
-    /// then repeat: not if each is to have a number of its own. Nor over IP, as devices do not know
-    /// protocol 115.
+    /// then repeat, or those that register protocol 115: not if each is to have a number of its own.
     #[inline]
     pub fn takes_segments(&self, skb: &Skb, header: &DataHeader, numbered: bool) -> bool {
-        self.config.encap == EncapType::Udp
+        (self.config.encap == EncapType::Udp || skb.may_be_opaque())
             && !numbered
             && skb.len() <= SEGMENTS_LEN_MAX.wrapping_sub(header.max_len())
     }

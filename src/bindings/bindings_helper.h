@@ -15,12 +15,15 @@ static const unsigned int L2TP_CONST_SKB_GSO_UDP_TUNNEL = SKB_GSO_UDP_TUNNEL;
 static const unsigned int L2TP_CONST_SKB_GSO_UDP_TUNNEL_CSUM = SKB_GSO_UDP_TUNNEL_CSUM;
 static const unsigned int L2TP_CONST_SKB_GSO_TCPV4 = SKB_GSO_TCPV4;
 static const unsigned int L2TP_CONST_SKB_GSO_TCPV6 = SKB_GSO_TCPV6;
+static const unsigned int L2TP_CONST_SKB_GSO_UDP_L4 = SKB_GSO_UDP_L4;
+static const unsigned int L2TP_CONST_SKB_GSO_SCTP = SKB_GSO_SCTP;
 static const netdev_features_t L2TP_CONST_NETIF_F_SG = NETIF_F_SG;
 static const netdev_features_t L2TP_CONST_NETIF_F_FRAGLIST = NETIF_F_FRAGLIST;
 static const netdev_features_t L2TP_CONST_NETIF_F_HW_CSUM = NETIF_F_HW_CSUM;
 static const netdev_features_t L2TP_CONST_NETIF_F_GSO_SOFTWARE = NETIF_F_GSO_SOFTWARE;
 static const netdev_features_t L2TP_CONST_NETIF_F_GRO_FRAGLIST = NETIF_F_GRO_FRAGLIST;
 static const netdev_features_t L2TP_CONST_NETIF_F_GRO_UDP_FWD = NETIF_F_GRO_UDP_FWD;
+static const netdev_features_t L2TP_CONST_NETIF_F_HIGHDMA = NETIF_F_HIGHDMA;
 static const gfp_t L2TP_CONST_GFP_ATOMIC = GFP_ATOMIC;
 static const gfp_t L2TP_CONST_GFP_KERNEL = GFP_KERNEL;
 /* Defined twice: bindgen would take the first definition, that of the uapi. */

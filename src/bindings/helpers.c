@@ -41,6 +41,7 @@
 #include <net/genetlink.h>
 #include <net/gro.h>
 #include <net/gro_cells.h>
+#include <net/gso.h>
 #include <net/icmp.h>
 #include <net/inet_common.h>
 #include <net/inet6_connection_sock.h>
@@ -73,6 +74,7 @@
 
 #include "helpers/genetlink.c"
 #include "helpers/gro.c"
+#include "helpers/gso.c"
 #include "helpers/net_namespace.c"
 #include "helpers/netdevice.c"
 #include "helpers/percpu.c"

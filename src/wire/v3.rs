@@ -38,6 +38,9 @@ pub const HDR_LEN_MAX: usize = 20;
 /// Usual lengths of a header over UDP: with and without the sublayer and a cookie.
 pub const HDR_LENS_UDP: [usize; 4] = [8, 12, 16, HDR_LEN_MAX];
 
+/// The same over IP.
+pub const HDR_LENS_IP: [usize; 4] = [4, 8, 12, 16];
+
 /// S bit of the default sublayer: the sequence number is valid.
 const SL_FLAG_S: u32 = 0x4000_0000;
 

@@ -13,6 +13,9 @@ l2tp::abstractions::net::udp_tunnel::of_nobody
 l2tp::abstractions::net::udp_tunnel::gro_receive
 l2tp::abstractions::net::udp_tunnel::gro_complete
 l2tp::abstractions::net::protocol::receive
+l2tp::abstractions::net::protocol::gro_receive
+l2tp::abstractions::net::protocol::gro_complete
+l2tp::abstractions::net::gso::segment_ethernet
 l2tp::abstractions::net::protocol::error4
 l2tp::abstractions::net::protocol::error6
 l2tp::abstractions::net::netdevice::Unregistered::start_xmit

@@ -10,6 +10,7 @@ pub mod debugfs;
 pub mod domain;
 pub mod genetlink;
 pub mod gro;
+mod gso;
 pub mod net_namespace;
 pub mod netdevice;
 #[cfg(CONFIG_PPPOX)]

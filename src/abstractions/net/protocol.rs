@@ -3,9 +3,18 @@
 //! Handlers of IP protocols.
 //!
 //! C header: [`include/net/protocol.h`](srctree/include/net/protocol.h)
+//!
+//! # Packets that stand for several
+//!
+//! A device merges what it receives, and cuts what it sends, also of protocols that it does not know,
+//! if there is somebody to ask about their headers: [`Handler::mergeable`]. Devices keep packets that
+//! wait to be merged or cut, and nothing of ours; what cannot be finished any more, as the handler has
+//! gone, is dropped by IP.
 
 use super::{
     domain::Domain,
+    gro,
+    gso,
     net_namespace::Net,
     skbuff::Skb,
     sock::Sock, //
@@ -14,7 +23,10 @@ use crate::bindings;
 use core::{
     marker::PhantomData,
     ops::Deref,
-    ptr::NonNull,
+    ptr::{
+        self,
+        NonNull, //
+    },
     slice, //
 };
 use kernel::{
@@ -31,6 +43,14 @@ pub trait Handler: Sized + 'static {
 
     /// The protocol number.
     const PROTOCOL: u8;
+
+    /// How long headers are before Ethernet frames that are merged, in ascending order.
+    const HEADER_LENS: &'static [usize];
+
+    /// How long the header of a packet's data is, if it may be merged with others whose header is the
+    /// same, and an Ethernet frame follows. Shown is at least as much as the longest of
+    /// [`Handler::HEADER_LENS`], or all of it.
+    fn mergeable(net: &Net, message: &[u8]) -> Option<usize>;
 
     /// A packet has come. Its data begins after the IP header. Raw sockets have had their copy, and
     /// IPsec policy has been enforced.
@@ -130,6 +150,42 @@ unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
     }
     // Any other value would have IP go on with the packet.
     0
+}
+
+/// # Safety
+///
+/// For `struct net_offload`: for a packet from a device, which GRO has come to the data of, and the
+/// list of those that wait; and the RCU read lock must be held.
+unsafe extern "C" fn gro_receive<H: Handler>(
+    held: *mut bindings::list_head,
+    skb: *mut bindings::sk_buff,
+) -> *mut bindings::sk_buff {
+    // SAFETY: By the safety requirement; as in `receive`.
+    unsafe {
+        // One tunnel at most, as there is one place to remember where inner headers are.
+        if bindings::skb_gro_encap_mark(skb) || bindings::skb_gro_len(skb) == 0 {
+            bindings::skb_gro_flush_final(skb, ptr::null_mut(), 1);
+            return ptr::null_mut();
+        }
+        bindings::skb_gro_set_encap_mark(skb);
+        let net = Net::from_raw(bindings::skb_dev_net(skb));
+        gro::receive_ethernet(held, skb, H::HEADER_LENS, |message| {
+            H::mergeable(net, message)
+        })
+    }
+}
+
+/// # Safety
+///
+/// For `struct net_offload`: for a packet from a device whose data is at `at`; and the RCU read lock
+/// must be held.
+unsafe extern "C" fn gro_complete<H: Handler>(skb: *mut bindings::sk_buff, at: i32) -> i32 {
+    // SAFETY: By the safety requirement; as in `receive`.
+    unsafe {
+        let net = Net::from_raw(bindings::skb_dev_net(skb));
+        gso::mark(skb);
+        gro::complete_ethernet(skb, at, |message| H::mergeable(net, message))
+    }
 }
 
 /// What an ICMP message about a packet of ours says, other than for sockets.
@@ -292,11 +348,26 @@ unsafe extern "C" fn error6<H: Handler>(
     0
 }
 
-/// The C object of a registration.
+/// The C objects of a registration.
 enum Ops {
     Inet(NonNull<bindings::net_protocol>),
     #[cfg(CONFIG_IPV6)]
     Inet6(NonNull<bindings::inet6_protocol>),
+}
+
+impl Ops {
+    /// # Safety
+    ///
+    /// They must be registered for `H`'s protocol, and this be called once.
+    unsafe fn remove<H: Handler>(&self) {
+        match *self {
+            // SAFETY: By the safety requirement.
+            Self::Inet(ops) => unsafe { remove::<H, _>(ops, bindings::inet_del_protocol) },
+            #[cfg(CONFIG_IPV6)]
+            // SAFETY: As above.
+            Self::Inet6(ops) => unsafe { remove::<H, _>(ops, bindings::inet6_del_protocol) },
+        }
+    }
 }
 
 /// A registered protocol handler. On drop, unregisters it and waits until it is not running
@@ -304,9 +375,11 @@ enum Ops {
 ///
 /// # Invariants
 ///
-/// `ops` came from a `KBox`, is registered for `H::PROTOCOL`, and is freed by this value.
+/// `ops` and `offload` came from a `KBox`, are registered for `H::PROTOCOL`, and are freed by this
+/// value.
 pub struct Registration<H: Handler> {
     ops: Ops,
+    offload: NonNull<bindings::net_offload>,
     _handler: PhantomData<fn() -> H>,
 }
 
@@ -330,55 +403,94 @@ fn add<H: Handler, T>(
     NonNull::new(ops).ok_or(ENOMEM)
 }
 
+/// Unregisters `ops`, and frees it.
+///
+/// # Safety
+///
+/// `ops` must have come from [`add`], with the function that undoes `del`, which waits until no CPU
+/// uses it.
+unsafe fn remove<H: Handler, T>(ops: NonNull<T>, del: unsafe extern "C" fn(*const T, u8) -> i32) {
+    // SAFETY: By the safety requirement.
+    unsafe {
+        del(ops.as_ptr(), H::PROTOCOL);
+        drop(KBox::from_raw(ops.as_ptr()));
+    }
+}
+
 impl<H: Handler> Registration<H> {
     /// Registers `H`. `EEXIST` if its protocol has a handler already. May sleep.
     ///
     /// Packets come in from now on.
     pub fn register() -> Result<Self> {
-        let ops = match H::DOMAIN {
-            Domain::Inet => Ops::Inet(add::<H, _>(
-                bindings::net_protocol {
-                    handler: Some(receive::<H>),
-                    err_handler: Some(error4::<H>),
-                    ..pin_init::zeroed()
-                },
-                bindings::inet_add_protocol,
-            )?),
-            #[cfg(CONFIG_IPV6)]
-            Domain::Inet6 => Ops::Inet6(add::<H, _>(
-                bindings::inet6_protocol {
-                    handler: Some(receive::<H>),
-                    err_handler: Some(error6::<H>),
-                    // A payload, not an extension header: may come in an encapsulation, and is for
-                    // us only if we have joined the group that it is addressed to.
-                    flags: bindings::INET6_PROTO_FINAL,
-                    ..pin_init::zeroed()
-                },
-                bindings::inet6_add_protocol,
-            )?),
+        let offload = bindings::net_offload {
+            callbacks: bindings::offload_callbacks {
+                gso_segment: Some(gso::segment_ethernet),
+                gro_receive: Some(gro_receive::<H>),
+                gro_complete: Some(gro_complete::<H>),
+            },
+            ..pin_init::zeroed()
         };
-        // INVARIANT: Just registered.
-        Ok(Self {
-            ops,
-            _handler: PhantomData,
-        })
+        let (ops, offload) = match H::DOMAIN {
+            Domain::Inet => {
+                let ops = add::<H, _>(
+                    bindings::net_protocol {
+                        handler: Some(receive::<H>),
+                        err_handler: Some(error4::<H>),
+                        ..pin_init::zeroed()
+                    },
+                    bindings::inet_add_protocol,
+                )?;
+                (
+                    Ops::Inet(ops),
+                    add::<H, _>(offload, bindings::inet_add_offload),
+                )
+            }
+            #[cfg(CONFIG_IPV6)]
+            Domain::Inet6 => {
+                let ops = add::<H, _>(
+                    bindings::inet6_protocol {
+                        handler: Some(receive::<H>),
+                        err_handler: Some(error6::<H>),
+                        // A payload, not an extension header: may come in an encapsulation, and is
+                        // for us only if we have joined the group that it is addressed to.
+                        flags: bindings::INET6_PROTO_FINAL,
+                        ..pin_init::zeroed()
+                    },
+                    bindings::inet6_add_protocol,
+                )?;
+                (
+                    Ops::Inet6(ops),
+                    add::<H, _>(offload, bindings::inet6_add_offload),
+                )
+            }
+        };
+        match offload {
+            // INVARIANT: Just registered.
+            Ok(offload) => Ok(Self {
+                ops,
+                offload,
+                _handler: PhantomData,
+            }),
+            Err(e) => {
+                // SAFETY: Just registered.
+                unsafe { ops.remove::<H>() };
+                Err(e)
+            }
+        }
     }
 }
 
 impl<H: Handler> Drop for Registration<H> {
     fn drop(&mut self) {
-        match self.ops {
-            // SAFETY: By the type invariants; unregistering waits until no CPU uses `ops`.
-            Ops::Inet(ops) => unsafe {
-                bindings::inet_del_protocol(ops.as_ptr(), H::PROTOCOL);
-                drop(KBox::from_raw(ops.as_ptr()));
-            },
+        let del = match self.ops {
+            Ops::Inet(_) => bindings::inet_del_offload,
             #[cfg(CONFIG_IPV6)]
-            // SAFETY: As above.
-            Ops::Inet6(ops) => unsafe {
-                bindings::inet6_del_protocol(ops.as_ptr(), H::PROTOCOL);
-                drop(KBox::from_raw(ops.as_ptr()));
-            },
+            Ops::Inet6(_) => bindings::inet6_del_offload,
+        };
+        // SAFETY: By the type invariants.
+        unsafe {
+            remove::<H, _>(self.offload, del);
+            self.ops.remove::<H>();
         }
     }
 }

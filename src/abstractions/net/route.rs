@@ -6,6 +6,7 @@
 //! [`include/net/ip6_route.h`](srctree/include/net/ip6_route.h)
 
 use super::{
+    gso,
     skbuff::Skb,
     sock::{
         Endpoints,
@@ -347,7 +348,7 @@ impl Sock {
         let gso_type = match datagram {
             true if self.no_checksum(route) => bindings::SKB_GSO_UDP_TUNNEL,
             true => bindings::SKB_GSO_UDP_TUNNEL_CSUM,
-            false => 0,
+            false => gso::OPAQUE,
         };
         skb.encapsulate(gso_type)
     }

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
+use super::gso;
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -231,6 +232,26 @@ impl Skb {
         unsafe { (*self.shared_info()).gso_size != 0 }
     }
 
+    /// How the packet may be cut into its segments.
+    #[inline]
+    pub(super) fn gso_type(&self) -> u32 {
+        // SAFETY: As for `is_gso`.
+        unsafe { (*self.shared_info()).gso_type }
+    }
+
+    /// Sets how the packet may be cut. The head must be our own.
+    #[inline]
+    pub(super) fn set_gso_type(&mut self, gso_type: u32) {
+        // SAFETY: The packet is valid and ours.
+        unsafe { (*self.shared_info().cast_mut()).gso_type = gso_type };
+    }
+
+    /// Whether a tunnel that devices do not know may carry this packet as one.
+    #[inline]
+    pub fn may_be_opaque(&self) -> bool {
+        gso::may_be_opaque(self.gso_type())
+    }
+
     /// Whether something is left to the device that sends the packet: to fill in a checksum, or to
     /// cut it into segments.
     #[inline]
@@ -358,6 +379,11 @@ impl Skb {
         if self.headers().encapsulation() != 0 || self.is_gso() {
             // SAFETY: The packet is valid and ours.
             to_result(unsafe { bindings::iptunnel_pull_offloads(self.as_ptr()) })?;
+            let gso_type = self.gso_type();
+            if gso::is_opaque(gso_type) {
+                // The call has seen to it that the head is our own.
+                self.set_gso_type(gso_type & !gso::OPAQUE);
+            }
         }
         // The checksum that is left to be filled in may be the tunnel's.
         let unfinished = self.headers().ip_summed() == bindings::CHECKSUM_PARTIAL
@@ -401,6 +427,34 @@ impl Skb {
             bindings::nf_reset_ct(self.as_ptr());
         }
         Ok(())
+    }
+
+    /// Bytes of the link layer's header.
+    #[inline]
+    pub(super) fn mac_len(&self) -> u16 {
+        // SAFETY: The packet is valid.
+        unsafe { (*self.as_ptr()).mac_len }
+    }
+
+    /// Says how long the link layer's header is.
+    #[inline]
+    pub(super) fn set_mac_len(&mut self, len: u16) {
+        // SAFETY: The packet is valid and ours.
+        unsafe { (*self.as_ptr()).mac_len = len };
+    }
+
+    /// The device that the packet is being sent by, or has come in on; null for none. The packet must
+    /// be in no list that uses the place of its device.
+    #[inline]
+    pub(super) fn device(&self) -> *mut bindings::net_device {
+        // SAFETY: The packet is valid. The union holds pointers in each of its forms.
+        unsafe {
+            (*self.as_ptr())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .dev
+        }
     }
 
     /// Sets the device that the packet is being sent by, null for none.
@@ -670,7 +724,9 @@ pub enum Step {
 ///
 /// `skb` must be valid.
 #[inline]
-unsafe fn links(skb: *mut bindings::sk_buff) -> *mut bindings::sk_buff__bindgen_ty_1__bindgen_ty_1 {
+pub(super) unsafe fn links(
+    skb: *mut bindings::sk_buff,
+) -> *mut bindings::sk_buff__bindgen_ty_1__bindgen_ty_1 {
     // SAFETY: `skb` is valid. The union is two pointers in each of its forms.
     unsafe { (&raw mut (*skb).__bindgen_anon_1).cast() }
 }

@@ -49,3 +49,13 @@ u16 HELPER(skb_gro_inner_network_offset)(const struct sk_buff *skb)
 {
 	return NAPI_GRO_CB(skb)->inner_network_offset;
 }
+
+bool HELPER(skb_gro_encap_mark)(const struct sk_buff *skb)
+{
+	return NAPI_GRO_CB(skb)->encap_mark;
+}
+
+void HELPER(skb_gro_set_encap_mark)(struct sk_buff *skb)
+{
+	NAPI_GRO_CB(skb)->encap_mark = 1;
+}
