@@ -120,7 +120,8 @@ impl Drop for EndOfSession {
 }
 
 /// The peer, who is the LNS, has switched our sequence numbers on or off.
-#[inline]
+#[cold]
+#[inline(never)]
 pub fn seqnum_by_lns(session: &Session, on: bool) {
     if on {
         event::session_seqnum_lns_enable(|| ids(session));

@@ -46,10 +46,16 @@ macro_rules! tracepoints {
                         key
                     )
                 };
-                if on {
+                // Not to be inlined, so that who calls this needs no registers for it.
+                #[cold]
+                #[inline(never)]
+                fn fire(args: impl FnOnce() -> ($($type,)*)) {
                     let ($($arg,)*) = args();
                     // SAFETY: The function calls the probes of the tracepoint, which take numbers.
                     unsafe { $crate::bindings::[<rust_do_trace_ $name>]($($arg),*) };
+                }
+                if on {
+                    fire(args);
                 }
             }
             #[cfg(not(CONFIG_TRACEPOINTS))]
