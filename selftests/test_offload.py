@@ -237,6 +237,19 @@ def test_merged_below(ends: Ends, tunnel: str) -> None:
     ends.wire.receive_offload(True, device)
 
 
+@UDP_TUNNEL
+def test_not_merged_into_lists(ends: Ends, tunnel: str) -> None:
+    """A list of segments is no large one: what is in it is looked at alone."""
+    device = ends.sessions[tunnel, False].ifname
+    ends.wire.receive_offload(False, device)
+    with ends.wire.merging():
+        ends.wire.a.run("ethtool", "-K", "eth0", "rx-gro-list", "on")
+        for family in (4, 6):
+            check_received(ends, tunnel, family, False, False)
+        ends.wire.a.run("ethtool", "-K", "eth0", "rx-gro-list", "off")
+    ends.wire.receive_offload(True, device)
+
+
 def flush(wire: Wire) -> None:
     """What waits on eth0 goes on."""
     time.sleep(2 * TICK)
@@ -359,27 +372,31 @@ def hold(wire: Wire, device: str, seconds: int = 600) -> None:
 
 
 @pytest.mark.only("rust", "GRO: in C nothing waits")
-def test_session_goes_while_datagrams_wait(ends: Ends) -> None:
-    """Datagrams were merged in which the frame begins where it would not in another session."""
-    wire, path = ends.wire, TUNNELS["udp4"][1]
-    session = Session(10, 8, path, "before", peer_cookie=bytes(8)).create(wire)
+@pytest.mark.parametrize("tunnel", ["udp4", "ip4", "ip6"])
+def test_session_goes_while_messages_wait(ends: Ends, tunnel: str) -> None:
+    """Messages were merged in which the frame begins where it would not in another session."""
+    wire, (tid, path) = ends.wire, TUNNELS[tunnel]
+    sid = 1 << 24 | tid
+    session = Session(tid, sid, path, "before", peer_cookie=bytes(8)).create(wire)
     # The last one would be waited for by nobody.
     parts = segments(4, STREAM)[:-1]
 
     def waits() -> bool:
         """Unless the clock has ticked meanwhile."""
         before = wire.a.counters("before")["rx_packets"]
-        wire.inject_together(path, *(session.header() + part for part in parts))
+        for part in parts:
+            wire.inject(path.incoming(session.header() + part))
         return wire.a.counters("before")["rx_packets"] == before or not wire.delivered()
 
     with wire.merging():
         hold(wire, "eth0")
-        eventually(waits, what="datagrams that wait")
-        wire.l2tp.del_session(10, 8)
-        Session(10, 8, path, "after", peer_cookie=bytes(4)).create(wire)
+        eventually(waits, what="messages that wait")
+        wire.l2tp.del_session(tid, sid)
+        Session(tid, sid, path, "after", peer_cookie=bytes(4)).create(wire)
         with wire.counting():
+            flush(wire)
             assert wire.delivered() == []
-        wire.l2tp.del_session(10, 8)
+        wire.l2tp.del_session(tid, sid)
     hold(wire, "eth0", 0)
 
 
@@ -397,7 +414,7 @@ def test_device_goes_while_frames_wait(ends: Ends) -> None:
 
     eventually(waits, what="a frame that waits")
     wire.l2tp.del_session(10, 9)
-    assert wire.a.index("held") is None
+    eventually(lambda: wire.a.index("held") is None, what="the end of the device")
 
 
 # --- both ends on one machine
@@ -472,6 +489,7 @@ def test_features(hosts: Hosts) -> None:
 
     names = ("tx-checksumming", "scatter-gather", "tx-tcp-segmentation")
     assert [features()[name] for name in names] == ["on"] * 3
+    assert features()["tx-gso-list"] == "off [fixed]"
     hosts.a.run("ethtool", "-K", wire.device, "tx", "off")
     assert features()["tx-tcp-segmentation"].startswith("off")
     wire.ping()

@@ -143,15 +143,28 @@ pub(super) unsafe fn receive_ethernet(
     header: impl FnOnce(&[u8]) -> Option<usize>,
 ) -> *mut bindings::sk_buff {
     const { assert!(offset_of!(bindings::sk_buff, __bindgen_anon_1) == 0) };
-    // SAFETY: The packet is valid.
-    let (at, left) = unsafe { (bindings::skb_gro_offset(skb), bindings::skb_gro_len(skb)) };
+    // SAFETY: The packet is valid, and has come in on a device. Features change at any moment.
+    let (at, left, features) = unsafe {
+        let dev = (*skb)
+            .__bindgen_anon_1
+            .__bindgen_anon_1
+            .__bindgen_anon_1
+            .dev;
+        (
+            bindings::skb_gro_offset(skb),
+            bindings::skb_gro_len(skb),
+            (&raw const (*dev).features).read_volatile(),
+        )
+    };
     let most = lens
         .last()
         .map_or(0, |len| len.saturating_add(PROTOCOL_END));
     let wanted = u32::try_from(most).unwrap_or(u32::MAX).min(left);
     // SAFETY: The packet is valid, and has so many bytes.
     let start = unsafe { bindings::skb_gro_header(skb, at.wrapping_add(wanted), at) }.cast::<u8>();
-    let found = if start.is_null() {
+    // What is merged into a list says of each packet that its checksum is right, and not that of a
+    // whole one; that is forgotten when it leaves the tunnel.
+    let found = if start.is_null() || features & bindings::NETIF_F_GRO_FRAGLIST != 0 {
         None
     } else {
         // SAFETY: So many bytes lie there in a row; nobody writes to them.

@@ -10,8 +10,15 @@
 //! among its features gets it whole. There is none for Ethernet frames in an IP protocol of their own,
 //! and to borrow that of another tunnel would have network cards cut what they do not understand. So
 //! it is marked by [`OPAQUE`], which devices have that are software only, and no card: those that end
-//! on this machine hand the packet on as it is, and for all others the core calls
+//! on this machine hand the packet on as it is, and for most others the core calls
 //! [`segment_ethernet`] first.
+//!
+//! # Identifications
+//!
+//! Whether the segments of a stream have the same identification of IPv4, or each the next, is said of
+//! the outer header and of an inner one by a bit each. A frame that enters a tunnel, or leaves it,
+//! takes its bit with it: the outer header of a tunnel may be fragmented, so that each packet needs
+//! an identification of its own.
 
 use super::{
     netdevice::ETH_HLEN,
@@ -31,11 +38,16 @@ use kernel::{
 };
 
 /// What marks a packet that stands for several, and whose headers devices do not know: that of SCTP,
-/// which is never the kind of a packet with TCP or UDP in it.
+/// which is never the kind of a packet with TCP in it.
 pub(super) const OPAQUE: u32 = bindings::SKB_GSO_SCTP;
 
-/// The kinds that may be marked so.
-const CUT: u32 = bindings::SKB_GSO_TCPV4 | bindings::SKB_GSO_TCPV6 | bindings::SKB_GSO_UDP_L4;
+/// The kinds that may be marked so. Not UDP: whether its segments fit in the path is not asked rightly
+/// of a tunnel (`skb_gso_transport_seglen`).
+const TCP: u32 = bindings::SKB_GSO_TCPV4 | bindings::SKB_GSO_TCPV6;
+
+/// All segments have the same identification: in the outer header, in an inner one.
+const FIXED: u32 = bindings::SKB_GSO_TCP_FIXEDID;
+const FIXED_INNER: u32 = bindings::SKB_GSO_TCP_FIXEDID_INNER;
 
 /// What a device may be left to do to segments: to gather them from pieces, and to fill in a checksum
 /// wherever it is.
@@ -47,13 +59,33 @@ const LEFT: bindings::netdev_features_t = bindings::NETIF_F_SG
 /// Whether a packet of that kind may be marked as [`OPAQUE`].
 #[inline]
 pub(super) fn may_be_opaque(gso_type: u32) -> bool {
-    gso_type & CUT != 0 && gso_type & OPAQUE == 0
+    gso_type & TCP != 0 && gso_type & OPAQUE == 0
 }
 
 /// Whether a packet of that kind is marked as [`OPAQUE`].
 #[inline]
 pub(super) fn is_opaque(gso_type: u32) -> bool {
-    gso_type & CUT != 0 && gso_type & OPAQUE != 0
+    gso_type & TCP != 0 && gso_type & OPAQUE != 0
+}
+
+/// What `gso_type` becomes when a packet enters a tunnel.
+#[inline]
+pub(super) fn entering(gso_type: u32) -> u32 {
+    match gso_type & FIXED {
+        0 => gso_type,
+        _ => gso_type & !FIXED | FIXED_INNER,
+    }
+}
+
+/// What `gso_type` becomes when a packet leaves a tunnel.
+#[inline]
+pub(super) fn leaving(gso_type: u32) -> u32 {
+    let marked = if is_opaque(gso_type) { OPAQUE } else { 0 };
+    let fixed = match gso_type & FIXED_INNER {
+        0 => 0,
+        _ => FIXED,
+    };
+    gso_type & !(marked | FIXED | FIXED_INNER) | fixed
 }
 
 /// Marks a packet that is going to stand for several, of which nothing is said yet, as [`OPAQUE`], in a
@@ -61,7 +93,7 @@ pub(super) fn is_opaque(gso_type: u32) -> bool {
 ///
 /// # Safety
 ///
-/// `skb` must be a packet that nobody else uses.
+/// `skb` must be a packet that GRO has put together, and that nobody else changes.
 pub(super) unsafe fn mark(skb: *mut bindings::sk_buff) {
     if let Some(ptr) = NonNull::new(skb) {
         // SAFETY: By the safety requirement. The packet stays the caller's.
@@ -93,29 +125,18 @@ pub(super) unsafe extern "C" fn segment_ethernet(
     let Some(header_len) = outer.enter(packet) else {
         return EINVAL.to_ptr();
     };
-    // SAFETY: The packet is valid; its device, if there is one, is as long as it is.
-    let features = unsafe {
-        bindings::skb_gso_reset_encap_level(skb);
-        let dev = packet.device();
-        match dev.is_null() {
-            true => 0,
-            false => features & (*dev).hw_enc_features & LEFT,
-        }
+    let dev = packet.device();
+    let features = match dev.is_null() {
+        true => 0,
+        // SAFETY: The device is as long as the packet is. Features change at any moment.
+        false => features & LEFT & unsafe { (&raw const (*dev).hw_enc_features).read_volatile() },
     };
+    // The level of encapsulation stays what IP has made it: see the module documentation.
     // SAFETY: The packet is valid, its data begins with an Ethernet header in a row, and its headers
     // are where they are said to be.
     let segments = unsafe { bindings::skb_mac_gso_segment(skb, features) };
     if segments.is_null() || from_err_ptr(segments).is_err() {
-        // SAFETY: The packet is valid; so many bytes have been pulled, and headers were there.
-        unsafe {
-            bindings::skb_gso_error_unwind(
-                skb,
-                outer.protocol,
-                header_len.into(),
-                outer.mac_header,
-                outer.mac_len.into(),
-            )
-        };
+        outer.leave(packet, header_len);
         return segments;
     }
     // SAFETY: The packet is valid, and its Ethernet header where it is said to be.
@@ -126,7 +147,15 @@ pub(super) unsafe extern "C" fn segment_ethernet(
         let mut segment = ManuallyDrop::new(unsafe { Skb::from_raw(ptr) });
         // SAFETY: As above.
         next = unsafe { (*skbuff::links(ptr.as_ptr())).next };
-        outer.put_before(&mut segment, outer_len, header_len);
+        if outer
+            .put_before(&mut segment, outer_len, header_len)
+            .is_none()
+        {
+            // SAFETY: The list is ours to free, and the packet as it was when it was cut.
+            unsafe { bindings::kfree_skb_list(segments) };
+            outer.leave(packet, header_len);
+            return ENOBUFS.to_ptr();
+        }
     }
     segments
 }
@@ -174,19 +203,32 @@ impl Outer {
         Some(header_len)
     }
 
+    /// Undoes [`Outer::enter`].
+    fn leave(&self, skb: &mut Skb, header_len: u16) {
+        // SAFETY: The packet is valid; so many bytes have been pulled, and headers were there.
+        unsafe {
+            bindings::skb_gso_error_unwind(
+                skb.as_ptr(),
+                self.protocol,
+                header_len.into(),
+                self.mac_header,
+                self.mac_len.into(),
+            )
+        };
+    }
+
     /// Makes a segment, of a frame that was cut, what the whole packet was: `outer_len` bytes of
-    /// headers are in front of it, the last `header_len` of them from the transport header on.
-    fn put_before(&self, segment: &mut Skb, outer_len: i32, header_len: u16) {
+    /// headers are in front of it, the last `header_len` of them from the transport header on. [`None`]
+    /// if there is no room for them.
+    fn put_before(&self, segment: &mut Skb, outer_len: i32, header_len: u16) -> Option<()> {
         if segment.headers().ip_summed() == bindings::CHECKSUM_PARTIAL {
             // SAFETY: The packet is valid.
             unsafe { bindings::skb_reset_inner_headers(segment.as_ptr()) };
             segment.headers().set_encapsulation(1);
         }
         // What cuts a packet leaves room for its headers, and copies them there.
-        let outer_len = u16::try_from(outer_len).unwrap_or(0);
-        if segment.unpull(outer_len.into()).is_none() {
-            return;
-        }
+        let outer_len = u16::try_from(outer_len).ok()?;
+        segment.unpull(outer_len.into())?;
         // CAST: Headers are within 64 KiB from the start of the buffer.
         let start = segment.head_room() as u16;
         let headers = segment.headers();
@@ -195,5 +237,6 @@ impl Outer {
         headers.network_header = start.wrapping_add(self.mac_len);
         headers.transport_header = start.wrapping_add(outer_len).wrapping_sub(header_len);
         segment.set_mac_len(self.mac_len);
+        Some(())
     }
 }

@@ -81,11 +81,12 @@ pub const ETH_MAX_MTU: u32 = bindings::ETH_MAX_MTU;
 
 /// What is left to be done to frames that are sent, if nobody switches it off: to fill in checksums,
 /// to gather them from pieces, to cut them into segments. Not to frames in a tunnel that is within
-/// this one: they come complete.
+/// this one: they come complete; nor to lists of frames, which have room for headers in front of the
+/// first of them only.
 const OFFLOADS: bindings::netdev_features_t = bindings::NETIF_F_SG
     | bindings::NETIF_F_FRAGLIST
     | bindings::NETIF_F_HW_CSUM
-    | bindings::NETIF_F_GSO_SOFTWARE;
+    | bindings::NETIF_F_GSO_SOFTWARE & !bindings::NETIF_F_GSO_FRAGLIST;
 
 /// What has become of a frame to be sent. The device counts it by that.
 pub enum TxVerdict {

@@ -9,7 +9,9 @@
 //! A device merges what it receives, and cuts what it sends, also of protocols that it does not know,
 //! if there is somebody to ask about their headers: [`Handler::mergeable`]. Devices keep packets that
 //! wait to be merged or cut, and nothing of ours; what cannot be finished any more, as the handler has
-//! gone, is dropped by IP.
+//! gone, is dropped by IP: with a warning, if several have been merged already. They wait for less than
+//! the grace periods that pass before that, unless somebody sets the device's `gro_flush_timeout` to
+//! much more than the microseconds that it is for.
 
 use super::{
     domain::Domain,

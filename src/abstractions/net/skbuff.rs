@@ -364,6 +364,10 @@ impl Skb {
             ))?;
             bindings::skb_set_inner_protocol(self.as_ptr(), (bindings::ETH_P_TEB as u16).to_be());
         }
+        if self.is_gso() {
+            // The call has seen to it that the head is our own.
+            self.set_gso_type(gso::entering(self.gso_type()));
+        }
         Ok(())
     }
 
@@ -379,10 +383,9 @@ impl Skb {
         if self.headers().encapsulation() != 0 || self.is_gso() {
             // SAFETY: The packet is valid and ours.
             to_result(unsafe { bindings::iptunnel_pull_offloads(self.as_ptr()) })?;
-            let gso_type = self.gso_type();
-            if gso::is_opaque(gso_type) {
+            if self.is_gso() {
                 // The call has seen to it that the head is our own.
-                self.set_gso_type(gso_type & !gso::OPAQUE);
+                self.set_gso_type(gso::leaving(self.gso_type()));
             }
         }
         // The checksum that is left to be filled in may be the tunnel's.

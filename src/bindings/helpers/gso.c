@@ -5,11 +5,6 @@ int HELPER(skb_tnl_header_len)(const struct sk_buff *skb)
 	return skb_tnl_header_len(skb);
 }
 
-void HELPER(skb_gso_reset_encap_level)(struct sk_buff *skb)
-{
-	SKB_GSO_CB(skb)->encap_level = 0;
-}
-
 void HELPER(skb_gso_error_unwind)(struct sk_buff *skb, __be16 protocol, int pulled_hlen,
 				  u16 mac_offset, int mac_len)
 {
@@ -19,4 +14,9 @@ void HELPER(skb_gso_error_unwind)(struct sk_buff *skb, __be16 protocol, int pull
 void HELPER(skb_reset_inner_headers)(struct sk_buff *skb)
 {
 	skb_reset_inner_headers(skb);
+}
+
+void HELPER(kfree_skb_list)(struct sk_buff *segs)
+{
+	kfree_skb_list(segs);
 }
