@@ -39,6 +39,10 @@ def blocks() -> list[tuple[str, str]]:
     return [(host, re.sub(r"^   ", "", commands, flags=re.MULTILINE)) for host, commands in found]
 
 
+def with_bpf() -> list[tuple[str, str]]:
+    return [block for block in blocks() if "bpftrace" in block[1]]
+
+
 def manual_blocks() -> list[tuple[str, str]]:
     """The same of the manual page."""
     return re.findall(r'^\.\\" on (\w)\n\.Bd .*\n((?:[^.].*\n)+)\.Ed$', MANUAL.read_text(), re.MULTILINE)
@@ -61,11 +65,17 @@ def run(hosts: dict[str, NetNS], commands: list[tuple[str, str]]) -> str:
 def test_every_command(hosts: dict[str, NetNS]) -> None:
     assert len(blocks()) == PAGE.read_text().count("code-block::") > 8
     system.modprobe("l2tp_ppp")
-    out = run(hosts, blocks())
+    out = run(hosts, [block for block in blocks() if block not in with_bpf()])
     for seen in ("1 received", "Tunnel 1, encap UDP", "Session 10 in tunnel 1", "driver: l2tpeth",
                  "'session-id': 10", "1701", "TUNNEL 1 peer 2", "from 10.0.1.1:",
                  "from 10.0.2.1:", "SESSION 'sess"):
         assert seen in out, out
+
+
+@pytest.mark.needs("BPF on events")
+@pytest.mark.only("rust", "TRACE-DROP: C has no such event")
+def test_bpftrace(hosts: dict[str, NetNS]) -> None:
+    assert "Attaching 1 probe" in run(hosts, with_bpf())
 
 
 @pytest.mark.only("rust", "LINK-KIND: as above")

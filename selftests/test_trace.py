@@ -21,13 +21,16 @@ _SESSION = ["char name[32]"]
 _NUMBERS = ["char name[32]", "u32 ns", "u32 nr"]
 _PACKET = ["char name[32]", "u32 pkt_ns", "u32 my_nr", "u32 reorder_q_len"]
 
+_ENCAP = expect("TRACE-TYPE", c="enum l2tp_encap_type", rust="unsigned int")
+_PWTYPE = expect("TRACE-TYPE", c="enum l2tp_pwtype", rust="unsigned int")
+
 #: What each event has, in order.
 FIELDS = {
     "register_tunnel": ["char name[20]", "int fd", "u32 tid", "u32 ptid", "int version",
-                        "enum l2tp_encap_type encap"],
+                        f"{_ENCAP} encap"],
     "delete_tunnel": _TUNNEL, "free_tunnel": _TUNNEL,
     "register_session": ["char name[32]", "u32 tid", "u32 ptid", "u32 sid", "u32 psid",
-                         "enum l2tp_pwtype pwtype"],
+                         f"{_PWTYPE} pwtype"],
     "delete_session": _SESSION, "free_session": _SESSION,
     "session_seqnum_lns_enable": _SESSION, "session_seqnum_lns_disable": _SESSION,
     "session_seqnum_update": _NUMBERS, "session_seqnum_reset": _NUMBERS,
@@ -260,10 +263,11 @@ def test_trace_cmd(ns: NetNS, tmp_path: File) -> None:
     assert expect("TRACE-TEXT", c="tid=1 ptid=2 fd=-1", rust=text) in report
 
 
+@pytest.mark.needs("BPF on events")
 def test_bpftrace(ns: NetNS) -> None:
     """Another, which compiles what it does with each field."""
     out = ns.run("bpftrace", "-e", """tracepoint:l2tp:register_tunnel {
-        printf("%s: %u -> %u, %d %d\\n", str(args.name), args.tid, args.ptid, args.version, args.fd)
+        printf("%s: %u -> %u, %d %d\\n", args.name, args.tid, args.ptid, args.version, args.fd)
     }""", "-c", "/usr/sbin/ip l2tp add tunnel tunnel_id 1 peer_tunnel_id 2 encap ip"
                  " local 127.0.0.1 remote 127.0.0.2", timeout=120).stdout
     assert "tunl 1: 1 -> 2, 3 -1" in out

@@ -148,6 +148,7 @@ FEATURES: dict[str, Callable[[], bool]] = {
     "fault injection": Path("/proc/self/fail-nth").exists,  # the debug kernel has it
     "kprobes": Path("/sys/kernel/tracing/kprobe_events").exists,  # all but User-mode Linux
     "trace events": Path("/sys/kernel/tracing/events").exists,  # CONFIG_EVENT_TRACING
+    "BPF on events": Path("/sys/bus/event_source").exists,  # CONFIG_PERF_EVENTS; User-mode Linux has not
     "KCSAN": Path("/sys/kernel/debug/kcsan").exists,
     "fou": lambda: modprobe("-n", "-q", "fou", check=False) == 0,  # all but the debug kernel
 }

@@ -97,7 +97,7 @@ TRACE_EVENT(register_tunnel,
 		__field(u32, tid)
 		__field(u32, ptid)
 		__field(int, version)
-		__field(enum l2tp_encap_type, encap)
+		__field(unsigned int, encap)
 	),
 	TP_fast_assign(
 		L2TP_NAME(__entry->name, "tunl %u", tid);
@@ -138,7 +138,7 @@ TRACE_EVENT(register_session,
 		__field(u32, ptid)
 		__field(u32, sid)
 		__field(u32, psid)
-		__field(enum l2tp_pwtype, pwtype)
+		__field(unsigned int, pwtype)
 	),
 	TP_fast_assign(
 		L2TP_NAME(__entry->name, "sess %u/%u", tid, sid);
