@@ -264,6 +264,7 @@ def test_trace_cmd(ns: NetNS, tmp_path: File) -> None:
 
 
 @pytest.mark.needs("BPF on events")
+@pytest.mark.only("rust", "TRACE-TYPE: it does not know C's enumerations")
 def test_bpftrace(ns: NetNS) -> None:
     """Another, which compiles what it does with each field."""
     out = ns.run("bpftrace", "-e", """tracepoint:l2tp:register_tunnel {

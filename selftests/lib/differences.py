@@ -179,9 +179,8 @@ DIFF("DEBUGFS-REWIND", "8.1.1", "C's listing in debugfs goes on from where it wa
 DIFF("TRACE-TEXT", "8.2", "C prints session ids in place of tunnel ids in the text of "
      "register_session, and takes the descriptor 0 for none in register_tunnel; trace-cmd, which prints "
      "by itself, gets numbers in place of names. Ours prints what the fields say.")
-DIFF("TRACE-TYPE", "8.2", "Two fields of events are enumerations in C, and numbers in ours: bpftrace "
-     "looks for what an enumeration is in the module's type information, which modules from elsewhere "
-     "do not have.")
+DIFF("TRACE-TYPE", "8.2", "Two fields of events are enumerations in C, so that bpftrace, which does not "
+     "know what they are, cannot be used for these events; they are numbers in ours.")
 DIFF("PKT-DROP", "8.2", "C has no event for a packet that is dropped, apart from two that are about "
      "sequence numbers; ours has one, with the reason.")
 DIFF("DROP-REASON", "11.2 R8", "C frees what it drops without a reason, so that drop_monitor cannot "
