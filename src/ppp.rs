@@ -26,7 +26,7 @@
 //! - The socket is closed. This deletes the session, whoever made it, and then unregisters the
 //!   channel: the device that used it, and pppd, notice.
 //! - The session leaves the tables: it is deleted by a request, with its tunnel, or with its
-//!   namespace or the module, neither of which end as long as there are sockets. The socket stays
+//!   namespace or the module, neither of which ends as long as there are sockets. The socket stays
 //!   connected to what has gone, and the channel registered, as daemons tear down PPP from above;
 //!   frames are dropped, and calls that need a session fail.
 //!
@@ -37,8 +37,8 @@
 //!
 //! [`Port::deliver`] runs in softirqs on several CPUs at once, under RCU. [`Proto::start_xmit`] is
 //! called by generic PPP, one frame at a time for each channel, with bottom halves off. Neither takes
-//! a reference of ours, nor a lock, but for a session's turns if it numbers what it sends. The socket lock is held around `connect` and closing, in which
-//! the registry is locked; a tunnel is made before.
+//! a reference of ours, nor a lock, but for a session's turns if it numbers what it sends. The socket
+//! lock is held around `connect` and closing, in which the registry is locked; a tunnel is made before.
 //!
 //! # Rights
 //!
@@ -90,14 +90,17 @@ use crate::{
         TunnelConfig, //
     },
     uapi::ppp as uapi,
-    wire::ids::{
-        Cookie,
-        EncapType,
-        L2SpecType,
-        PwType,
-        SessionId,
-        TunnelId,
-        Version, //
+    wire::{
+        ids::{
+            Cookie,
+            EncapType,
+            L2SpecType,
+            PwType,
+            SessionId,
+            TunnelId,
+            Version, //
+        },
+        outer::read, //
     }, //
 };
 use kernel::{
@@ -435,11 +438,6 @@ fn mtu(session: &Session) -> u32 {
 
 // Addresses.
 
-/// The `N` bytes at `at`.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
 /// Where the fields of the four address structures are. Their lengths tell them apart.
 struct Layout {
     len: usize,
@@ -505,8 +503,8 @@ impl Layout {
     fn id(&self, bytes: &[u8], i: usize) -> Option<u32> {
         let at = self.id_at(i);
         match self.version {
-            Version::V2 => field(bytes, at).map(u16::from_ne_bytes).map(u32::from),
-            Version::V3 => field(bytes, at).map(u32::from_ne_bytes),
+            Version::V2 => read(bytes, at).map(u16::from_ne_bytes).map(u32::from),
+            Version::V3 => read(bytes, at).map(u32::from_ne_bytes),
         }
     }
 }
@@ -528,12 +526,12 @@ impl Address {
     /// its own. [`None`] if it is not one of ours.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let layout = LAYOUTS.iter().find(|layout| layout.len == bytes.len())?;
-        if field(bytes, PROTOCOL).map(u32::from_ne_bytes)? != uapi::PX_PROTO_OL2TP {
+        if read(bytes, PROTOCOL).map(u32::from_ne_bytes)? != uapi::PX_PROTO_OL2TP {
             return None;
         }
         Some(Self {
             version: layout.version,
-            fd: field(bytes, FD).map(i32::from_ne_bytes)?,
+            fd: read(bytes, FD).map(i32::from_ne_bytes)?,
             tunnel_id: TunnelId::new(layout.id(bytes, 0)?),
             session_id: SessionId::new(layout.id(bytes, 1)?),
             peer_tunnel_id: TunnelId::new(layout.id(bytes, 2)?),
@@ -541,7 +539,7 @@ impl Address {
         })
     }
 
-    /// Makes the tunnel, if it is that what is asked for.
+    /// Makes the tunnel, if that is what is asked for.
     fn create_tunnel(&self, net: &Net, namespace: ArcBorrow<'_, Namespace>) -> Result<Arc<Tunnel>> {
         if self.session_id.get() != 0 || self.peer_session_id.get() != 0 {
             return Err(ENOENT);
@@ -667,7 +665,7 @@ fn statistics(net: &Net, session: &Arc<Session>, arg: UserPtr) -> Result {
     let stats = if session.is_management() {
         let mut asked = [0; STATS_LEN];
         user.reader().read_slice(&mut asked)?;
-        session_id = field(&asked, 2).map(u16::from_ne_bytes).ok_or(EFAULT)?;
+        session_id = read(&asked, 2).map(u16::from_ne_bytes).ok_or(EFAULT)?;
         match session_id {
             0 => tunnel.stats(),
             id => Namespace::of(net)
