@@ -28,9 +28,9 @@
 //!
 //! Otherwise the socket is not looked at, nor are the ports: a peer behind a NAT may come from another
 //! port than yesterday, and then meets another of our sockets. But the addresses must be those that
-//! the tunnel's socket is bound and connected to, unless `net.l2tp.check_peer` is 0; if the datagram came to
-//! that very socket, UDP has seen to it. And a session of a UDP tunnel takes no IP packets, nor the
-//! other way round: a firewall that lets one of them in says nothing about the other.
+//! the tunnel's socket is bound and connected to, unless `net.l2tp.check_peer` is 0; if the datagram
+//! came to that very socket, UDP has seen to it. And a session of a UDP tunnel takes no IP packets,
+//! nor the other way round: a firewall that lets one of them in says nothing about the other.
 //!
 //! Sockets may have addresses and ports in common, all of them. UDP then picks one, for control and
 //! data of all their tunnels alike; so what finds the session is the ids in the message, as far as
@@ -222,7 +222,7 @@ type Namesakes = RBTree<NameOrder, Entry<[u8; 16], Arc<Session>>>;
 /// What namesakes are ordered by: name, tunnel id, session id.
 type NameOrder = ([u8; 16], u32, u32);
 
-/// What a message is for, if anything.
+/// The session that a message is for, if there is one.
 type Found<'a> = Option<&'a Arc<Session>>;
 
 /// The state of a network namespace.
@@ -438,8 +438,8 @@ impl Namespace {
         })
     }
 
-    /// The session whose device was called `name` when it was made; of several, the
-    /// oldest, and after it the one with the lowest ids. Any context.
+    /// The session whose device was called `name` when it was made; of several, the oldest, and after
+    /// it the one with the lowest ids. Any context.
     pub fn session_by_ifname(&self, name: &[u8; 16]) -> Option<Arc<Session>> {
         let guard = rcu::read_lock();
         self.names.find_rcu(name, &guard).cloned()

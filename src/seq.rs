@@ -36,7 +36,8 @@ pub const QUEUE_LEN_MAX: usize = 1024;
 /// the peer.
 const OOS_RUN_MAX: u8 = 4;
 
-/// How many frames in a row are refused because they are outside the window.
+/// How many frames in a row are refused because they are outside the window, before we follow the
+/// peer.
 const OUTSIDE_RUN_MAX: u8 = 64;
 
 /// The numbers of one protocol version.

@@ -15,7 +15,7 @@
 //! without a sequence number, in a session that holds nothing back, passes without a lock. For the
 //! others, `rx` is taken around the decision only; frames are delivered after it is released. Who
 //! numbers and sends a message holds `turns` until the network layer has it; if that brings it back
-//! here, or to a session whose turn another CPU has for ever, it is dropped.
+//! here, or to a session whose turn another CPU does not give up in time, it is dropped.
 
 use crate::{
     abstractions::{

@@ -8,10 +8,10 @@
 //! socket; nothing counts the tunnel back, the socket finds it in a table. Counts may drop to zero
 //! in softirq context, so that dropping a tunnel does no more than give up the socket.
 //!
-//! A managed tunnel ends when its socket does, or soon after if that closes unheard; an unmanaged one owns its socket, which the work that
-//! ends the tunnel closes. Sending needs neither the socket's lock nor a reference: it runs under
-//! RCU, looks at `closed` first, and a network namespace waits for a grace period between closing
-//! its tunnels and exiting.
+//! A managed tunnel ends when its socket does, or soon after if that closes unheard; an unmanaged one
+//! owns its socket, which the work that ends the tunnel closes. Sending needs neither the socket's
+//! lock nor a reference: it runs under RCU, looks at `closed` first, and a network namespace waits for
+//! a grace period between closing its tunnels and exiting.
 
 use crate::{
     abstractions::{

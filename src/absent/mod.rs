@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the rooms have in common that stand in for pseudowires which are left out.
+//! What the stand-ins for pseudowires that the configuration leaves out have in common.
 
 use crate::{
     abstractions::{
@@ -16,7 +16,7 @@ use kernel::{
     sync::rcu, //
 };
 
-/// There is none.
+/// The end of a session of such a pseudowire, of which there is none.
 pub enum Port {}
 
 impl Port {
@@ -44,7 +44,7 @@ impl Port {
     }
 }
 
-/// What a request for one gets.
+/// What a request for such a session gets.
 pub fn refusal(why: &'static CStr) -> Refusal {
     Refusal::new(EPROTONOSUPPORT, why).about(attr::PW_TYPE)
 }

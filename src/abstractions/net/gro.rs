@@ -44,7 +44,7 @@ impl Cells {
         }
     }
 
-    /// Makes them ready. May sleep.
+    /// Allocates the cells. May sleep.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Cells {
     ///
     /// # Safety
     ///
-    /// `dev` must be valid, and what this is called for the first time for; nobody else may use
+    /// `dev` must be valid, and this must not have been called for it before; nobody else may use
     /// `self` meanwhile. If it succeeds, [`Cells::destroy`] must be called before `dev` goes.
     pub(super) unsafe fn init(&self, dev: *mut bindings::net_device) -> Result {
         // SAFETY: By the safety requirement.
@@ -171,8 +171,8 @@ pub(super) unsafe fn receive_ethernet(
         // CAST: 32 bits fit.
         let message = unsafe { slice::from_raw_parts(start, wanted as usize) };
         let tcp_at = |len: usize| message.get(len..).and_then(tcp_in).is_some();
-        // To look for others costs more than there is to gain where there are none. This is cheaper
-        // than to ask.
+        // Where there are no others to merge with, looking for them costs more than there is to gain.
+        // This test is cheaper than asking `header`.
         if lens.iter().any(|&len| tcp_at(len)) {
             header(message)
                 .filter(|&len| tcp_at(len))

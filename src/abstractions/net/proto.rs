@@ -434,7 +434,8 @@ unsafe fn bytes<'a>(address: *mut bindings::sockaddr_unsized, len: i32) -> &'a [
 
 /// # Safety
 ///
-/// For `struct proto`: `sk` must be a new socket, in the memory of a [`Memory<P>`], zero where it is ours.
+/// For `struct proto`: `sk` must be a new socket, in the memory of a [`Memory<P>`], zero where it is
+/// ours.
 unsafe extern "C" fn init<P: Proto>(sk: *mut bindings::sock) -> i32 {
     let memory = sk.cast::<Memory<P>>();
     // SAFETY: `inet_create` and `inet6_create` call this for a socket just made, which nobody else

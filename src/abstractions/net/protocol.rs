@@ -199,8 +199,9 @@ enum Advice {
 }
 
 /// What becomes of an ICMP message: `route` tells the routing table, for the way that packets of a
-/// socket take, which may depend on its device, mark and owner, and says whether it did; `report` queues an error for a socket
-/// that asked for it, given what the message quotes after the IP header, and says whether it did.
+/// socket take, which may depend on its device, mark and owner, and says whether it did; `report`
+/// queues an error for a socket that asked for it, given what the message quotes after the IP header,
+/// and says whether it did.
 ///
 /// # Safety
 ///

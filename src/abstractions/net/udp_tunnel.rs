@@ -189,7 +189,7 @@ impl Drop for Drain {
             return;
         }
         // A task may have read the pointer but not have come to count itself; and it may have
-        // counted itself out but not have returned. In neither place it sleeps.
+        // counted itself out but not have returned. In neither place does it sleep.
         // SAFETY: Called by a task that may sleep.
         unsafe { bindings::synchronize_rcu_tasks() };
         while CLOSING.load(Acquire) != 0 {
@@ -250,8 +250,8 @@ impl SockGuard<'_> {
     /// If `merges`, its datagrams are merged as far as `T` says, unless the socket is that of a process.
     /// UDP counts the sockets whose datagrams are merged, by the hook that it finds when one is closed.
     /// So that must stay until then. A kernel socket is closed by its tunnel, before the module goes.
-    /// Others may outlive the module, or be given to another kind of tunnel, which overwrites
-    /// the hook: it would go on being counted, and then called.
+    /// Others may outlive the module, or be given to another kind of tunnel, which overwrites the hook:
+    /// it would go on being counted, and then called.
     pub fn set_encap<T: Encap>(&self, net: &Net, merges: bool) {
         let mut cfg = bindings::udp_tunnel_sock_cfg {
             sk_user_data: ptr::null_mut(),
