@@ -472,7 +472,8 @@ def test_stream_crosses_in_large_packets(hosts: Hosts, encap: int, family: int) 
         return hosts.b.counters("eth0")["rx_packets"] - before
 
     size = 1_000_000
-    assert packets(size) < size // 1500 // 4
+    # On a slow machine, TCP makes packets of two segments.
+    assert packets(size) < size // 1500 * 3 // 4
     for host in (hosts.a, hosts.b):
         host.run("ethtool", "-K", wire.device, "tso", "off", "gso", "off")
     assert packets(size) > size // 1500
