@@ -73,7 +73,7 @@ def test_every_command(hosts: dict[str, NetNS]) -> None:
 
 
 @pytest.mark.needs("BPF on events")
-@pytest.mark.only("rust", "TRACE-DROP: C has no such event")
+@pytest.mark.only("rust", "PKT-DROP: C has no such event")
 def test_bpftrace(hosts: dict[str, NetNS]) -> None:
     assert "Attaching 1 probe" in run(hosts, with_bpf())
 

@@ -449,7 +449,8 @@ def test_multilink(hosts: Hosts, stack: ExitStack) -> None:
     hosts.a.ping("10.9.0.2", "-s", "1400", count=3)
     transfer(hosts.a, hosts.b, "10.9.0.2", 1 << 18)
     for end in ends:
-        assert all(sock.stats().tx_packets > 20 and sock.stats().rx_packets > 20
+        # More than the pings; how many segments one acknowledgement is for is TCP's affair.
+        assert all(sock.stats().tx_packets > 5 and sock.stats().rx_packets > 5
                    for sock in end.socks)
 
 
