@@ -597,6 +597,7 @@ def test_unload_under_sessions(ns: NetNS) -> None:
     ns.l2tp.tunnel(1, 2, version=2)
     ns.l2tp.session(1, 10, 20, PwType.PPP)
     PppSocket(ns).close()
+    settle()
     system.unload()
     with pytest.raises(OSError):
         ns.read("pppol2tp")
