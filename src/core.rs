@@ -133,6 +133,7 @@ use crate::{
         Cause,
         Change, //
     },
+    prelude::*,
     session::Session,
     trace,
     tunnel::{
@@ -159,7 +160,6 @@ use crate::{
 use kernel::{
     error::code,
     new_mutex,
-    prelude::*,
     rbtree::{
         RBTree,
         RBTreeNode, //

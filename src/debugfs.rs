@@ -20,6 +20,7 @@ use crate::{
         show_seq,
         Format, //
     },
+    prelude::*,
     session::Session,
     tunnel::Tunnel,
     wire::ids::{
@@ -32,7 +33,6 @@ use crate::{
 use core::net::IpAddr;
 use kernel::{
     fmt,
-    prelude::*,
     seq_file::{
         seq_print,
         SeqFile, //

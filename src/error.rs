@@ -2,10 +2,8 @@
 
 //! Why a request was refused, for the one who made it.
 
-use kernel::{
-    alloc::AllocError,
-    prelude::*, //
-};
+use crate::prelude::*;
+use kernel::alloc::AllocError;
 
 /// An errno, and what user space is told with it.
 #[derive(Clone, Copy)]

@@ -57,6 +57,7 @@ use crate::{
     },
     l2tp_core::Namespace,
     netlink::Cause,
+    prelude::*,
     pseudowire::Pseudowire,
     session::{
         Session,
@@ -67,7 +68,6 @@ use crate::{
 };
 use kernel::{
     error::code,
-    prelude::*,
     sync::{
         rcu,
         Arc, //

@@ -71,6 +71,7 @@ use crate::{
         Refusal, //
     },
     l2tp_core::Namespace,
+    prelude::*,
     tunnel::TunnelConfig,
     wire::{
         self,
@@ -85,7 +86,6 @@ use crate::{
 use core::marker::PhantomData;
 use kernel::{
     new_mutex,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,

@@ -32,13 +32,13 @@ use crate::{
         AF_UNSPEC,
         CONTROL_PREFIX, //
     },
+    prelude::*,
     tunnel::TunnelConfig,
     wire::outer::{
         read,
         Ipv6Header, //
     }, //
 };
-use kernel::prelude::*;
 
 /// L2TP over IPv6.
 pub struct V6;

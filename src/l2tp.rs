@@ -11,9 +11,9 @@
 // Without a pseudowire, nobody asks for sessions.
 #![cfg_attr(not(any(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_PPP)), allow(dead_code))]
 
-use kernel::{
-    prelude::*,
-    sync::rcu, //
+use crate::{
+    abstractions::sync::rcu,
+    prelude::*, //
 };
 
 #[cfg(not(all(CONFIG_L2TP_RUST_ETH, CONFIG_L2TP_RUST_PPP)))]
@@ -53,6 +53,7 @@ mod listing;
 mod netlink;
 #[cfg_attr(not(CONFIG_L2TP_RUST_PPP), path = "absent/ppp.rs")]
 mod ppp;
+mod prelude;
 mod pseudowire;
 // The pure rooms are complete as the formats go, and `tools/host` tests all of them.
 #[allow(dead_code)]

@@ -14,6 +14,7 @@ use crate::{
         session_order,
         Namespace, //
     },
+    prelude::*,
     session::Session,
     stats::Snapshot,
     tunnel::Tunnel,
@@ -23,7 +24,6 @@ use crate::{
     }, //
 };
 use kernel::{
-    prelude::*,
     seq_file::{
         seq_print,
         SeqFile, //

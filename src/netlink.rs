@@ -49,6 +49,7 @@ use crate::{
         Namespace, //
     },
     ppp,
+    prelude::*,
     session::{
         Session,
         SessionConfig, //
@@ -77,7 +78,6 @@ use crate::{
 };
 use kernel::{
     error::code,
-    prelude::*,
     sync::{
         Arc,
         ArcBorrow, //

@@ -79,6 +79,7 @@ use crate::{
         Cause,
         Change, //
     },
+    prelude::*,
     pseudowire::Pseudowire,
     session::{
         Session,
@@ -105,7 +106,6 @@ use crate::{
 };
 use kernel::{
     current,
-    prelude::*,
     sync::{
         rcu,
         Arc,

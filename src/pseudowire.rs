@@ -12,10 +12,10 @@ use crate::{
     },
     eth,
     ppp,
+    prelude::*,
     session::Session, //
 };
 use kernel::{
-    prelude::*,
     sync::rcu, //
 };
 

@@ -44,6 +44,7 @@ use crate::{
         discard_of,
         Reason, //
     },
+    prelude::*,
     pseudowire::{
         self,
         Pseudowire, //
@@ -78,7 +79,6 @@ use crate::{
     }, //
 };
 use kernel::{
-    prelude::*,
     sync::{
         atomic::{
             Atomic,

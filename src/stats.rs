@@ -9,9 +9,9 @@ use crate::abstractions::{
     percpu::Counters,
     sync::bottom_half, //
 };
+use crate::prelude::*;
 use kernel::{
     alloc::AllocError,
-    prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //

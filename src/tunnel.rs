@@ -28,6 +28,7 @@ use crate::{
         },
         workqueue, //
     },
+    prelude::*,
     pseudowire,
     session::Session,
     stats::{
@@ -51,7 +52,6 @@ use crate::{
 };
 use kernel::{
     new_mutex,
-    prelude::*,
     rbtree::RBTree,
     sync::{
         aref::ARef,

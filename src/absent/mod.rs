@@ -8,11 +8,11 @@ use crate::{
         sync::bottom_half, //
     },
     error::Refusal,
+    prelude::*,
     session::Session,
     uapi::attr, //
 };
 use kernel::{
-    prelude::*,
     sync::rcu, //
 };
 

@@ -9,15 +9,13 @@ use super::{
     sync::new_spinlock_bh,
     workqueue::OwnedQueue, //
 };
+use crate::prelude::*;
 use core::{
     cell::UnsafeCell,
     hint,
     mem, //
 };
-use kernel::{
-    new_mutex,
-    prelude::*, //
-};
+use kernel::new_mutex;
 
 /// The requests: values that mean nothing else where they are taken.
 const FIRST: u32 = 0xbad0_0000;

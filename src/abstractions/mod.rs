@@ -6,6 +6,8 @@
 //! nothing wrapped that is not used. All of this module's `unsafe` is here and in
 //! [`crate::bindings`].
 
+#[cfg(L2TP_LINUX_7_2)]
+pub mod linux_7_2;
 #[cfg(CONFIG_L2TP_RUST_MISTAKES)]
 pub mod mistakes;
 pub mod net;

@@ -5,15 +5,15 @@
 //! C headers: [`include/linux/percpu.h`](srctree/include/linux/percpu.h),
 //! [`include/linux/u64_stats_sync.h`](srctree/include/linux/u64_stats_sync.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     ptr::NonNull, //
 };
-use kernel::{
-    alloc::AllocError,
-    prelude::*, //
-};
+use kernel::alloc::AllocError;
 
 use super::sync::bottom_half;
 

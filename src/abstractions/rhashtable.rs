@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/rhashtable.h`](srctree/include/linux/rhashtable.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -13,7 +16,6 @@ use kernel::{
     alloc::AllocError,
     error::to_result,
     ffi::c_void,
-    prelude::*,
     sync::rcu,
     types::Opaque, //
 };

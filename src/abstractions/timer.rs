@@ -4,14 +4,16 @@
 //!
 //! C header: [`include/linux/timer.h`](srctree/include/linux/timer.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ptr, //
 };
 use kernel::{
     ffi,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,

@@ -4,9 +4,11 @@
 //!
 //! C header: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use kernel::{
-    prelude::*,
     uaccess::UserPtr, //
 };
 

@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use crate::bindings;
+use crate::{
+    abstractions::sync::rcu,
+    bindings,
+    prelude::*, //
+};
 use core::{
     ops::Deref,
     ptr::{
@@ -14,15 +18,11 @@ use core::{
 };
 use kernel::{
     alloc::AllocError,
-    prelude::*,
-    sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Relaxed,
-            Release, //
-        },
-        rcu, //
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
     },
     workqueue::Queue, //
 };

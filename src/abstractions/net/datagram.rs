@@ -18,7 +18,10 @@ use super::{
         Skb, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     mem::MaybeUninit,
     ptr::{
@@ -32,7 +35,6 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
-    prelude::*,
     sync::rcu,
     types::Opaque, //
 };

@@ -13,17 +13,17 @@ use super::{
         Socket, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::ptr::{
     self,
     NonNull, //
 };
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    prelude::*, //
+use kernel::error::{
+    from_err_ptr,
+    to_result, //
 };
 
 /// Where a datagram is sent to.

@@ -13,14 +13,16 @@ use super::{
         State, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ptr, //
 };
 use kernel::{
     ffi,
-    prelude::*,
     str::CStrExt,
     sync::SetOnce, //
 };

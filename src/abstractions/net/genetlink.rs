@@ -11,7 +11,11 @@
 //! [`include/net/netlink.h`](srctree/include/net/netlink.h)
 
 use super::net_namespace::Net;
-use crate::bindings;
+use crate::{
+    abstractions::sync::rcu,
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -24,15 +28,11 @@ use kernel::{
         from_result,
         to_result, //
     },
-    prelude::*,
-    sync::{
-        atomic::{
-            ordering::Full,
-            Acquire,
-            AtomicFlag,
-            Release, //
-        },
-        rcu, //
+    sync::atomic::{
+        ordering::Full,
+        Acquire,
+        AtomicFlag,
+        Release, //
     }, //
 };
 

@@ -9,7 +9,10 @@ use super::{
     netdevice::ETH_HLEN,
     skbuff::Skb, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     mem::offset_of,
     ptr,
@@ -17,7 +20,6 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    prelude::*,
     types::Opaque, //
 };
 

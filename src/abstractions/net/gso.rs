@@ -27,15 +27,15 @@ use super::{
         Skb, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
 };
-use kernel::{
-    error::from_err_ptr,
-    prelude::*, //
-};
+use kernel::error::from_err_ptr;
 
 /// What marks a packet that stands for several, and whose headers devices do not know: that of SCTP,
 /// which is never the kind of a packet with TCP in it.

@@ -6,7 +6,11 @@
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
 
 use super::sysctl::Switch;
-use crate::bindings;
+use crate::{
+    abstractions::sync::rcu,
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -23,7 +27,6 @@ use kernel::{
         to_result, //
     },
     ffi,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,
@@ -31,7 +34,6 @@ use kernel::{
             Relaxed,
             Release, //
         },
-        rcu,
         Arc,
         ArcBorrow, //
     },

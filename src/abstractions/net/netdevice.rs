@@ -42,6 +42,7 @@ use super::{
 use crate::{
     abstractions::sync::bottom_half,
     bindings, //
+    prelude::*,
 };
 use core::{
     cell::Cell,
@@ -58,7 +59,6 @@ use core::{
 use kernel::{
     error::to_result,
     ffi,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,

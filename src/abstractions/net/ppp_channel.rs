@@ -11,7 +11,10 @@ use super::{
     netdevice::Nesting,
     skbuff::Skb, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     array,
     ptr::{
@@ -22,7 +25,6 @@ use core::{
 use kernel::{
     error::to_result,
     ffi,
-    prelude::*,
     sync::rcu,
     types::Opaque, //
 };

@@ -43,7 +43,10 @@ use super::{
         Skb, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -61,7 +64,6 @@ use kernel::{
         to_result, //
     },
     ffi,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,

@@ -11,13 +11,15 @@ use super::{
         State, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ptr, //
 };
 use kernel::{
-    prelude::*,
     str::CStrExt, //
 };
 

@@ -35,7 +35,10 @@ use super::{
         LINKS, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     mem::{
@@ -55,7 +58,6 @@ use kernel::{
         from_result,
         to_result, //
     },
-    prelude::*,
     types::Opaque, //
 };
 

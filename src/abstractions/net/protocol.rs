@@ -21,7 +21,10 @@ use super::{
     skbuff::Skb,
     sock::Sock, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ops::Deref,
@@ -32,7 +35,6 @@ use core::{
     slice, //
 };
 use kernel::{
-    prelude::*,
     sync::rcu, //
 };
 

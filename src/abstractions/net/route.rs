@@ -13,7 +13,10 @@ use super::{
         Sock, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     ptr::{
@@ -23,7 +26,6 @@ use core::{
 };
 use kernel::{
     error::from_err_ptr,
-    prelude::*,
     sync::rcu, //
 };
 

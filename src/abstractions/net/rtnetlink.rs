@@ -9,7 +9,10 @@ use super::netdevice::{
     Device,
     Driver, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -21,7 +24,6 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    prelude::*,
     types::NotThreadSafe, //
 };
 

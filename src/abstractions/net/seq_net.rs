@@ -6,11 +6,13 @@
 //! [`include/linux/seq_file_net.h`](srctree/include/linux/seq_file_net.h)
 
 use super::net_namespace::Net;
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::ptr;
 use kernel::{
     ffi,
-    prelude::*,
     seq_file::SeqFile, //
 };
 use pin_init::Zeroable;

@@ -5,7 +5,10 @@
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
 use super::gso;
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -15,12 +18,9 @@ use core::{
     },
     slice, //
 };
-use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    prelude::*, //
+use kernel::error::{
+    from_err_ptr,
+    to_result, //
 };
 
 /// A packet, owned.

@@ -8,7 +8,10 @@ use super::proto::{
     Proto,
     Socket, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData, //
@@ -16,7 +19,6 @@ use core::{
 use kernel::{
     error::to_result,
     ffi::c_void,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,

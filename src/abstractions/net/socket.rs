@@ -8,7 +8,10 @@ use super::{
     net_namespace::Net,
     sock::Sock, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     ops::Deref,
     ptr::{
@@ -16,10 +19,7 @@ use core::{
         NonNull, //
     },
 };
-use kernel::{
-    error::to_result,
-    prelude::*, //
-};
+use kernel::error::to_result;
 
 /// A socket that the kernel has opened. Does not keep its network namespace alive. Shut down and
 /// released on drop, which may sleep.

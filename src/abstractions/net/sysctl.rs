@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/sysctl.h`](srctree/include/linux/sysctl.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    prelude::*, //
+};
 use core::{
     marker::PhantomPinned,
     ptr, //
@@ -12,7 +15,6 @@ use core::{
 #[cfg(CONFIG_SYSCTL)]
 use kernel::ffi;
 use kernel::{
-    prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //

@@ -28,7 +28,10 @@ use super::{
         SockGuard, //
     }, //
 };
-use crate::bindings;
+use crate::{
+    abstractions::sync::rcu,
+    bindings, //
+};
 use core::{
     ffi::c_void,
     ptr::{
@@ -37,14 +40,11 @@ use core::{
     }, //
 };
 use kernel::{
-    sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Relaxed,
-            Release, //
-        },
-        rcu, //
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
     },
     time::{
         delay::fsleep,

@@ -9,3 +9,10 @@ mod turn;
 pub(crate) use spinlock_bh::new_spinlock_bh;
 pub use spinlock_bh::SpinLockBh;
 pub use turn::Turns;
+
+/// The kernel's.
+pub mod rcu {
+    #[cfg(L2TP_LINUX_7_2)]
+    pub use crate::abstractions::linux_7_2::rcu::*;
+    pub use kernel::sync::rcu::*;
+}

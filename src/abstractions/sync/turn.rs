@@ -5,11 +5,11 @@
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
 use super::bottom_half;
+use crate::prelude::*;
 use core::hint::spin_loop;
 use kernel::{
     cpu::CpuId,
     new_spinlock,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,
