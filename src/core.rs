@@ -108,6 +108,7 @@ use crate::{
             RcuHashLists,
             RcuHashTable, //
         },
+        sync::bottom_half,
         time,
         timer::{
             Expire,
@@ -1029,10 +1030,9 @@ impl Namespace {
     /// A data message over IP has come; `skb` begins with its session id. Softirq.
     #[cfg_attr(not(CONFIG_L2TP_RUST_IP), expect(dead_code))]
     #[inline]
-    pub fn receive_ip(&self, skb: Skb, id: SessionId) {
-        let guard = rcu::read_lock();
+    pub fn receive_ip(&self, skb: Skb, id: SessionId, guard: &rcu::Guard, bh: &bottom_half::Guard) {
         // A shared id belongs to UDP tunnels only.
-        let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), &guard) else {
+        let Some(Holder::Sole(session)) = self.v3.find_rcu(&v3_key(id), guard) else {
             discard(skb, Reason::UnknownSession, id.get());
             return;
         };
@@ -1042,12 +1042,12 @@ impl Namespace {
             discard_of(session, skb, Reason::WrongEncap);
             return;
         }
-        if !self.admits(tunnel, &skb, &guard) {
+        if !self.admits(tunnel, &skb, guard) {
             tunnel.counters().rx_invalid.count();
             discard_of(session, skb, Reason::NotThePeer);
             return;
         }
-        if let Err(skb) = Session::receive(session, skb, v3::OPTIONS_AT_IP, &guard) {
+        if let Err(skb) = Session::receive(session, skb, v3::OPTIONS_AT_IP, guard, bh) {
             discard_of(session, skb, Reason::Truncated);
         }
     }
@@ -1087,12 +1087,17 @@ impl Namespace {
 
     /// A datagram has come.
     #[inline]
-    fn receive_udp(&self, sk: &Sock, mut skb: Skb) -> Verdict {
+    fn receive_udp(
+        &self,
+        sk: &Sock,
+        mut skb: Skb,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Verdict {
         let wanted = skb.len().min(wire::UDP_PEEK_LEN);
         let Some(bytes) = skb.pull_head(wanted) else {
             return Verdict::PassUp(skb);
         };
-        let guard = rcu::read_lock();
         let (session, version) = match wire::peek_udp(bytes) {
             UdpPeek::PassUp => return Verdict::PassUp(skb),
             UdpPeek::V2 {
@@ -1100,12 +1105,12 @@ impl Namespace {
                 session_id,
             } => {
                 let key = key64(v2_key(tunnel_id, session_id).into());
-                (self.v2.find_rcu(&key, &guard), 2)
+                (self.v2.find_rcu(&key, guard), 2)
             }
             UdpPeek::V3 {
                 session_id,
                 version,
-            } => (self.v3_session(sk, session_id, &guard), version),
+            } => (self.v3_session(sk, session_id, guard), version),
         };
         let Some(session) = session else {
             return Verdict::PassUp(skb);
@@ -1115,12 +1120,12 @@ impl Namespace {
             tunnel.counters().rx_invalid.count();
             return Verdict::PassUp(skb);
         }
-        if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb, &guard) {
+        if !core::ptr::eq(sk, tunnel.sock()) && !self.admits(tunnel, &skb, guard) {
             tunnel.counters().rx_invalid.count();
             discard_of(session, skb, Reason::NotThePeer);
             return Verdict::Consumed;
         }
-        match Session::receive(session, skb, v3::OPTIONS_AT_UDP, &guard) {
+        match Session::receive(session, skb, v3::OPTIONS_AT_UDP, guard, bh) {
             Ok(()) => Verdict::Consumed,
             Err(skb) => {
                 tunnel.counters().rx_invalid.count();
@@ -1134,9 +1139,15 @@ impl Encap for Namespace {
     /// `UDP_ENCAP_L2TPINUDP`.
     const TYPE: u8 = 3;
 
-    fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict {
+    fn receive(
+        net: &Net,
+        sk: &Sock,
+        skb: Skb,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Verdict {
         match Self::of(net) {
-            Some(namespace) => namespace.receive_udp(sk, skb),
+            Some(namespace) => namespace.receive_udp(sk, skb, guard, bh),
             None => Verdict::PassUp(skb),
         }
     }

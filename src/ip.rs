@@ -62,6 +62,7 @@ use crate::{
         },
         socket::KernelSocket, //
     },
+    abstractions::sync::bottom_half,
     discard::{
         discard,
         Reason, //
@@ -368,7 +369,7 @@ impl<F: Family> Handler for L2tpIp<F> {
     }
 
     #[inline]
-    fn receive(net: &Net, mut packet: Packet) {
+    fn receive(net: &Net, mut packet: Packet, guard: &rcu::Guard, bh: &bottom_half::Guard) {
         let wanted = packet.len().min(wire::IP_PEEK_LEN);
         let Some(head) = packet.pull_head(wanted) else {
             return discard(packet.into_skb(), Reason::TooShort, 0);
@@ -376,10 +377,12 @@ impl<F: Family> Handler for L2tpIp<F> {
         match wire::peek_ip(head) {
             IpPeek::Data { session_id } => {
                 if let Some(namespace) = Namespace::of(net) {
-                    namespace.receive_ip(packet.into_skb(), session_id);
+                    namespace.receive_ip(packet.into_skb(), session_id, guard, bh);
                 }
             }
-            IpPeek::Control { conn_id } => Self::receive_control(net, packet, conn_id.get()),
+            IpPeek::Control { conn_id } => {
+                Self::receive_control(net, packet, conn_id.get(), guard);
+            }
             IpPeek::Short => discard(packet.into_skb(), Reason::TooShort, 0),
             IpPeek::BadControl => discard(packet.into_skb(), Reason::BadControl, 0),
         }
@@ -405,15 +408,14 @@ impl<F: Family> Handler for L2tpIp<F> {
 
 impl<F: Family> L2tpIp<F> {
     /// Queues a control message on the socket that it is for, without the session id of zero.
-    fn receive_control(net: &Net, mut packet: Packet, conn_id: u32) {
+    fn receive_control(net: &Net, mut packet: Packet, conn_id: u32, guard: &rcu::Guard) {
         let Some(addresses) = F::addresses(packet.ip_header()) else {
             return;
         };
         let Some(sockets) = Sockets::<F>::of(net) else {
             return;
         };
-        let guard = rcu::read_lock();
-        let found = sockets.find(conn_id, addresses, packet.ingress(), &guard);
+        let found = sockets.find(conn_id, addresses, packet.ingress(), guard);
         let Some(sk) = found.filter(|sk| !sk.is_kernel()) else {
             return discard(packet.into_skb(), Reason::NoListener, 0);
         };

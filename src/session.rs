@@ -454,6 +454,7 @@ impl Session {
         mut skb: Skb,
         at: usize,
         guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
     ) -> Result<(), Skb> {
         let len = skb.len();
         let (ns, payload) = match this.tunnel.version() {
@@ -508,9 +509,9 @@ impl Session {
 
         // Reordering or not, a frame without a number waits for nobody, unless somebody waits.
         if ns.is_none() && !this.holds_back.load(Relaxed) {
-            this.deliver(skb, len, false, guard);
+            this.deliver(skb, len, false, guard, bh);
         } else {
-            Self::receive_in_order(this, skb, len, ns, guard);
+            Self::receive_in_order(this, skb, len, ns, guard, bh);
         }
         Ok(())
     }
@@ -535,14 +536,20 @@ impl Session {
 
     /// Delivers a frame that came in an L2TP message of `len` bytes.
     #[inline]
-    fn deliver(&self, mut skb: Skb, len: usize, ordered: bool, guard: &rcu::Guard) {
-        let bh = bottom_half::Guard::new();
+    fn deliver(
+        &self,
+        mut skb: Skb,
+        len: usize,
+        ordered: bool,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) {
         let (packets, more) = skb.inner_segments();
         let more = more.wrapping_add(len.wrapping_sub(skb.len()));
         let len = len.wrapping_add(packets.wrapping_sub(1).wrapping_mul(more));
-        self.stats.count_rx(packets, len, &bh);
-        self.tunnel.counters().count_rx(packets, len, &bh);
-        if let Err(e) = self.pseudowire.deliver(self, skb, ordered, guard, &bh) {
+        self.stats.count_rx(packets, len, bh);
+        self.tunnel.counters().count_rx(packets, len, bh);
+        if let Err(e) = self.pseudowire.deliver(self, skb, ordered, guard, bh) {
             self.undelivered(e);
         }
     }
@@ -565,6 +572,7 @@ impl Session {
         len: usize,
         ns: Option<u32>,
         guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
     ) {
         // It may be held back: the socket that it is charged to need not wait for that.
         skb.orphan();
@@ -606,7 +614,7 @@ impl Session {
             }
             Self::serve(this, &mut rx, &mut ready, now);
         }
-        this.deliver_all(ready, guard);
+        this.deliver_all(ready, guard, bh);
     }
 
     /// Takes out whatever can be delivered, or has waited long enough, and sets the timer for the
@@ -637,11 +645,11 @@ impl Session {
         ready.push_back(delivery.item, delivery.bytes);
     }
 
-    fn deliver_all(&self, mut ready: SkbList<u32>, guard: &rcu::Guard) {
+    fn deliver_all(&self, mut ready: SkbList<u32>, guard: &rcu::Guard, bh: &bottom_half::Guard) {
         while let Some(bytes) = ready.front() {
             if let Some(skb) = ready.pop_front() {
                 // CAST: 32 bits fit.
-                self.deliver(skb, bytes as usize, true, guard);
+                self.deliver(skb, bytes as usize, true, guard, bh);
             }
         }
     }
@@ -689,7 +697,7 @@ impl Expire for Session {
             }
             Self::serve(&this, &mut rx, &mut ready, time::jiffies64());
         }
-        this.deliver_all(ready, &guard);
+        this.deliver_all(ready, &guard, &bottom_half::Guard::new());
     }
 }
 

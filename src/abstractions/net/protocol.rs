@@ -22,6 +22,10 @@ use super::{
     sock::Sock, //
 };
 use crate::{
+    abstractions::sync::{
+        bottom_half,
+        rcu_section, //
+    },
     bindings,
     prelude::*, //
 };
@@ -58,7 +62,7 @@ pub trait Handler: Sized + 'static {
 
     /// A packet has come. Its data begins after the IP header. Raw sockets have had their copy, and
     /// IPsec policy has been enforced.
-    fn receive(net: &Net, packet: Packet);
+    fn receive(net: &Net, packet: Packet, guard: &rcu::Guard, bh: &bottom_half::Guard);
 
     /// How messages may begin that user space sends without this, and is to get back without it when
     /// something is wrong with them.
@@ -137,7 +141,8 @@ impl Deref for Packet {
 
 /// # Safety
 ///
-/// For `struct net_protocol`: IP must own `skb`, have delivered it, and hold the RCU read lock.
+/// For `struct net_protocol`: IP must own `skb`, have delivered it, and hold the RCU read lock, with
+/// bottom halves off.
 unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
     if let Some(ptr) = NonNull::new(skb) {
         // SAFETY: IP gives us a packet that came from a device, within an RCU read section; the
@@ -150,7 +155,9 @@ unsafe extern "C" fn receive<H: Handler>(skb: *mut bindings::sk_buff) -> i32 {
             skb,
             domain: H::DOMAIN,
         };
-        H::receive(net, packet);
+        // SAFETY: By the safety requirement.
+        let (guard, bh) = unsafe { (rcu_section::assume(), bottom_half::Guard::assume()) };
+        H::receive(net, packet, guard, bh);
     }
     // Any other value would have IP go on with the packet.
     0

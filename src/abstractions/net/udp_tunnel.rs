@@ -29,7 +29,11 @@ use super::{
     }, //
 };
 use crate::{
-    abstractions::sync::rcu,
+    abstractions::sync::{
+        bottom_half,
+        rcu,
+        rcu_section, //
+    },
     bindings, //
 };
 use core::{
@@ -66,7 +70,13 @@ pub trait Encap: 'static {
     const TYPE: u8;
 
     /// A datagram has come; `skb` begins after its UDP header, which has been verified. Softirq.
-    fn receive(net: &Net, sk: &Sock, skb: Skb) -> Verdict;
+    fn receive(
+        net: &Net,
+        sk: &Sock,
+        skb: Skb,
+        guard: &rcu::Guard,
+        bh: &bottom_half::Guard,
+    ) -> Verdict;
 
     /// How long headers are before frames that are merged, in ascending order.
     const HEADER_LENS: &'static [usize];
@@ -104,7 +114,9 @@ unsafe extern "C" fn encap_rcv<T: Encap>(
         // UDP has looked at its header, so this cannot be.
         return 0;
     }
-    match T::receive(net, sk, skb) {
+    // SAFETY: IP delivers packets to UDP within an RCU read section, with bottom halves off.
+    let (guard, bh) = unsafe { (rcu_section::assume(), bottom_half::Guard::assume()) };
+    match T::receive(net, sk, skb, guard, bh) {
         Verdict::Consumed => 0,
         // Nobody reads a socket of the kernel's.
         Verdict::PassUp(skb) if sk.is_kernel() => {

@@ -3,6 +3,7 @@
 //! Synchronisation primitives.
 
 pub mod bottom_half;
+pub mod rcu_section;
 mod spinlock_bh;
 mod turn;
 
