@@ -30,6 +30,7 @@ use crate::{
         sync::{
             bottom_half,
             new_spinlock_bh,
+            read_once,
             SpinLockBh,
             Turns, //
         },
@@ -293,7 +294,7 @@ impl Session {
 
     /// Whether we number what we send.
     pub fn send_seq(&self) -> bool {
-        self.send_seq.load(Relaxed)
+        read_once(&self.send_seq)
     }
 
     /// Changes whether we number what we send; numbering goes on where it stopped.
@@ -303,7 +304,7 @@ impl Session {
 
     /// Whether we require numbers.
     pub fn recv_seq(&self) -> bool {
-        self.recv_seq.load(Relaxed)
+        read_once(&self.recv_seq)
     }
 
     /// Changes whether we require numbers.
@@ -313,7 +314,7 @@ impl Session {
 
     /// Whether we are the LNS.
     pub fn lns_mode(&self) -> bool {
-        self.lns_mode.load(Relaxed)
+        read_once(&self.lns_mode)
     }
 
     /// Changes whether we are the LNS.
@@ -384,7 +385,7 @@ impl Session {
         } else {
             &self.header
         };
-        let numbers = (self.send_seq.load(Relaxed) && header.carries_ns()).then_some(&self.ns);
+        let numbers = (read_once(&self.send_seq) && header.carries_ns()).then_some(&self.ns);
         let _turn = match numbers {
             Some(_) => Some(self.turns.take(bh).ok_or_else(|| {
                 self.count_tx_error();
@@ -508,7 +509,7 @@ impl Session {
         }
 
         // Reordering or not, a frame without a number waits for nobody, unless somebody waits.
-        if ns.is_none() && !this.holds_back.load(Relaxed) {
+        if ns.is_none() && !read_once(&this.holds_back) {
             this.deliver(skb, len, false, guard, bh);
         } else {
             Self::receive_in_order(this, skb, len, ns, guard, bh);
@@ -530,7 +531,7 @@ impl Session {
             && header.ns.is_none()
             && header.cookie == self.config.peer_cookie
             && !self.recv_seq()
-            && !self.holds_back.load(Relaxed);
+            && !read_once(&self.holds_back);
         merges.then_some(header.payload)
     }
 

@@ -77,6 +77,8 @@ impl<const N: usize> Counters<N> {
         // and that no softirq writes in between, so we are the only writer; readers use volatile
         // loads and the sequence count. `I` is within bounds, as asserted above.
         unsafe {
+            // Nothing on others, and not worth calling a function.
+            #[cfg(not(CONFIG_64BIT))]
             bindings::u64_stats_update_begin((*slot).sync.get());
             let count = (*slot).counts.get().cast::<Count>().add(I);
             let old = *count;
@@ -84,6 +86,7 @@ impl<const N: usize> Counters<N> {
             (&raw mut (*count).packets).write_volatile(old.packets.wrapping_add(packets as u64));
             // CAST: As above.
             (&raw mut (*count).bytes).write_volatile(old.bytes.wrapping_add(bytes as u64));
+            #[cfg(not(CONFIG_64BIT))]
             bindings::u64_stats_update_end((*slot).sync.get());
         }
     }

@@ -11,6 +11,7 @@
 /* Macros that bindgen cannot evaluate. The prefix is dropped again. */
 static const u8 L2TP_CONST_CHECKSUM_NONE = CHECKSUM_NONE;
 static const u8 L2TP_CONST_CHECKSUM_PARTIAL = CHECKSUM_PARTIAL;
+static const u8 L2TP_CONST_SKBFL_ZEROCOPY_ENABLE = SKBFL_ZEROCOPY_ENABLE;
 static const unsigned int L2TP_CONST_SKB_GSO_UDP_TUNNEL = SKB_GSO_UDP_TUNNEL;
 static const unsigned int L2TP_CONST_SKB_GSO_UDP_TUNNEL_CSUM = SKB_GSO_UDP_TUNNEL_CSUM;
 static const unsigned int L2TP_CONST_SKB_GSO_TCPV4 = SKB_GSO_TCPV4;

@@ -174,10 +174,8 @@ impl UdpHeader {
     /// Returns the header.
     #[inline]
     pub fn emit(&self) -> [u8; Self::LEN] {
-        let [s, t] = self.source.to_be_bytes();
-        let [d, e] = self.dest.to_be_bytes();
-        let [l, m] = self.len.to_be_bytes();
-        let [c, h] = self.check.to_be_bytes();
-        [s, t, d, e, l, m, c, h]
+        let ports = (u64::from(self.source) << 48) | (u64::from(self.dest) << 32);
+        let rest = (u64::from(self.len) << 16) | u64::from(self.check);
+        (ports | rest).to_be_bytes()
     }
 }

@@ -7,7 +7,10 @@
 
 use super::sysctl::Switch;
 use crate::{
-    abstractions::sync::rcu,
+    abstractions::sync::{
+        rcu,
+        read_once, //
+    },
     bindings,
     prelude::*, //
 };
@@ -29,7 +32,6 @@ use kernel::{
     ffi,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
             Relaxed,
             Release, //
@@ -230,7 +232,8 @@ impl<T: PerNet> Slot<T> {
         }
         // SAFETY: `id` was assigned by the pernet core, which has made the slot of every namespace.
         let state = unsafe { State::<T>::of(net.as_ptr(), id) }?;
-        let live = state.live.load(Acquire);
+        // What is behind the pointer was written before it was published, and depends on it.
+        let live = read_once(&state.live);
         if live.is_null() {
             return None;
         }

@@ -40,7 +40,10 @@ use super::{
     skbuff::Skb, //
 };
 use crate::{
-    abstractions::sync::bottom_half,
+    abstractions::sync::{
+        bottom_half,
+        read_once, //
+    },
     bindings, //
     prelude::*,
 };
@@ -587,11 +590,9 @@ impl<T: Driver> Device<T> {
         {
             return Err((skb, Refused::TooShort));
         }
-        // SAFETY: The packet and the device are valid.
-        let fits = unsafe {
-            bindings::skb_orphan_frags(skb.as_ptr(), bindings::GFP_ATOMIC) == 0
-                && bindings::is_skb_forwardable(dev, skb.as_ptr())
-        };
+        let fits = skb.orphan_frags().is_ok()
+            // SAFETY: The packet and the device are valid.
+            && unsafe { bindings::is_skb_forwardable(dev, skb.as_ptr()) };
         if !fits {
             let why = self.why_refused();
             return Err((skb, why));
@@ -605,7 +606,9 @@ impl<T: Driver> Device<T> {
             skb.headers().priority = 0;
             let header = skb.head().as_ptr();
             skb.headers().protocol = bindings::eth_type_trans(skb.as_ptr(), dev);
-            bindings::skb_postpull_rcsum(skb.as_ptr(), header.cast(), bindings::ETH_HLEN);
+            if skb.headers().ip_summed() != bindings::CHECKSUM_NONE {
+                bindings::skb_postpull_rcsum(skb.as_ptr(), header.cast(), bindings::ETH_HLEN);
+            }
             // To look for others to merge with costs more than there is to gain where there are none.
             if !ordered && self.is_worth_merging(&mut skb) {
                 // The device was up in this RCU read section: see the module documentation.
@@ -739,9 +742,8 @@ impl<T: Driver> DevicePtr<T> {
 
     #[inline]
     fn load(&self) -> *mut Device<T> {
-        // SAFETY: Valid and aligned. This is `READ_ONCE`: writers use atomic stores. What is behind
-        // the pointer was written before it was published, and depends on it.
-        unsafe { self.dev.as_ptr().read_volatile() }
+        // What is behind the pointer was written before it was published, and depends on it.
+        read_once(&self.dev)
     }
 
     /// RTNL must be held.

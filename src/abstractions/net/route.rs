@@ -132,9 +132,14 @@ impl Route<'_> {
 }
 
 impl Sock {
-    /// The route to `ends` in the socket's cache if it is still good. Any context.
+    /// The route to `ends` in the socket's cache if it is still good: of the family of `ends`, and
+    /// valid for the RCU read section. Any context.
     #[inline]
-    fn cached_route<'g>(&self, ends: Endpoints, _guard: &'g rcu::Guard) -> Option<Route<'g>> {
+    fn cached_route(
+        &self,
+        ends: &Endpoints,
+        _guard: &rcu::Guard,
+    ) -> Option<NonNull<bindings::dst_entry>> {
         let (family, cookie) = match ends {
             Endpoints::V4 { .. } => (bindings::AF_INET, 0),
             // SAFETY: A socket with such addresses has an `ipv6_pinfo`.
@@ -142,8 +147,9 @@ impl Sock {
                 (&raw const (*self.as_inet6()).dst_cookie).read_volatile()
             }),
         };
-        // SAFETY: The socket is valid.
-        let dst = NonNull::new(unsafe { bindings::__sk_dst_get(self.as_ptr()) })?;
+        // SAFETY: The socket is valid. This is `rcu_dereference`, as the guard shows.
+        let dst = unsafe { (&raw const (*self.as_ptr()).sk_dst_cache).read_volatile() };
+        let dst = NonNull::new(dst)?;
         // Whoever connects the socket to an address of the other family changes addresses and cache
         // one after the other.
         // SAFETY: The guard keeps what is in the cache valid; its operations are static.
@@ -152,13 +158,8 @@ impl Sock {
         }
         // SAFETY: As above.
         let dst = unsafe { bindings::dst_check(dst.as_ptr(), cookie) };
-        // INVARIANT: A route in a socket's cache is freed a grace period after it has left it. The
-        // family was compared above.
-        NonNull::new(dst).map(|dst| Route {
-            dst,
-            ends,
-            _guard: PhantomData,
-        })
+        // A route in a socket's cache is freed a grace period after it has left it.
+        NonNull::new(dst)
     }
 
     /// The route to the socket's peer: from its cache, which is read without a lock, or looked up
@@ -171,10 +172,16 @@ impl Sock {
     #[inline]
     pub fn route<'g>(&self, guard: &'g rcu::Guard) -> Result<Route<'g>> {
         let ends = self.endpoints();
-        match self.cached_route(ends, guard) {
-            Some(route) => Ok(route),
-            None => self.find_route(ends, guard),
-        }
+        let dst = match self.cached_route(&ends, guard) {
+            Some(dst) => dst,
+            None => self.find_route(&ends, guard)?,
+        };
+        // INVARIANT: By the two functions.
+        Ok(Route {
+            dst,
+            ends,
+            _guard: PhantomData,
+        })
     }
 
     /// The MTU of the path that the socket's packets take, if it is known where they go. Any context.
@@ -235,19 +242,31 @@ impl Sock {
     /// Bytes that are likely to be added below the transport header.
     pub fn headroom(&self) -> usize {
         let guard = rcu::read_lock();
-        match self.cached_route(self.endpoints(), &guard) {
-            Some(route) => route.headroom(),
+        let ends = self.endpoints();
+        match self.cached_route(&ends, &guard) {
+            // INVARIANT: By `cached_route`.
+            Some(dst) => Route {
+                dst,
+                ends,
+                _guard: PhantomData,
+            }
+            .headroom(),
             None => IPV6_HLEN.wrapping_add(LL_HEADROOM),
         }
     }
 
+    /// Looks up the route to `ends`, which is of their family, and valid for the RCU read section.
     #[cold]
-    fn find_route<'g>(&self, ends: Endpoints, _guard: &'g rcu::Guard) -> Result<Route<'g>> {
+    fn find_route(
+        &self,
+        ends: &Endpoints,
+        _guard: &rcu::Guard,
+    ) -> Result<NonNull<bindings::dst_entry>> {
         let ports = self.ports();
         // SAFETY: The socket is valid, and used only while its namespace is alive: a tunnel sends
         // under RCU, and is told to stop before the namespace exits, with a grace period between.
         let net = unsafe { bindings::sock_net(self.as_ptr()) };
-        let dst = match ends {
+        let dst = match *ends {
             Endpoints::V4 {
                 daddr: [0, 0, 0, 0],
                 ..
@@ -288,17 +307,13 @@ impl Sock {
         };
         // If the owner has connected the socket anew meanwhile, what we have put in the cache may
         // have replaced the new route.
-        if self.endpoints() != ends || self.ports() != ports {
+        if self.endpoints() != *ends || self.ports() != ports {
             // SAFETY: The socket is valid; the cache gives up its reference.
             unsafe { bindings::sk_dst_set(self.as_ptr(), ptr::null_mut()) };
         }
-        // INVARIANT: The cache holds a reference, or held it a moment ago: what leaves it is freed a
-        // grace period later. The route was looked up for the family of `ends`.
-        Ok(Route {
-            dst: NonNull::new(dst).ok_or(ENETUNREACH)?,
-            ends,
-            _guard: PhantomData,
-        })
+        // The cache holds a reference, or held it a moment ago: what leaves it is freed a grace period
+        // later.
+        NonNull::new(dst).ok_or(ENETUNREACH)
     }
 
     /// What the socket's packets are marked with.
@@ -445,8 +460,8 @@ impl Sock {
         &self,
         mut skb: Skb,
         route: &Route<'_>,
-        [s0, s1, s2, s3]: [u8; 4],
-        [d0, d1, d2, d3]: [u8; 4],
+        saddr: [u8; 4],
+        daddr: [u8; 4],
     ) -> Result<i32> {
         let (sk, inet) = (self.as_ptr(), self.as_inet());
         // SAFETY: The socket and the route are valid.
@@ -468,9 +483,11 @@ impl Sock {
         // fragmented packet, with leave to fragment.
         // CAST: Both are 8 bits wide on the wire.
         let (ttl, protocol) = (ttl as u8, self.protocol() as u8);
-        *header = [
-            0x45, tos, 0, 0, 0, 0, 0, 0, ttl, protocol, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3,
-        ];
+        *header = [0; IPV4_HLEN];
+        [header[0], header[1]] = [0x45, tos];
+        [header[8], header[9]] = [ttl, protocol];
+        header[12..16].copy_from_slice(&saddr);
+        header[16..20].copy_from_slice(&daddr);
         skb.reset_network_header();
         skb.headers().priority = priority;
         skb.headers().__bindgen_anon_4.mark = mark;

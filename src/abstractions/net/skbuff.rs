@@ -68,10 +68,21 @@ impl Skb {
     /// [`None`] if there is no memory for the clone; the packet is freed then.
     #[inline]
     pub fn unshare(self) -> Option<Self> {
+        if !self.is_shared() {
+            return Some(self);
+        }
         // SAFETY: We own a reference, which the call consumes.
         let ptr = unsafe { bindings::skb_share_check(self.into_raw(), bindings::GFP_ATOMIC) };
         // INVARIANT: We own a reference to what came back, and it is not shared.
         NonNull::new(ptr).map(|ptr| Self { ptr })
+    }
+
+    /// Whether others have references.
+    #[inline]
+    fn is_shared(&self) -> bool {
+        // SAFETY: Valid by the type invariants. Others may give up their references meanwhile.
+        let users = unsafe { (&raw const (*self.as_ptr()).users.refs.counter).read_volatile() };
+        users != 1
     }
 
     /// Bytes in the packet, linear and not.
@@ -187,9 +198,7 @@ impl Skb {
     /// Fails with `ENOMEM`, or with `EBUSY` if the packet is shared: see [`Skb::unshare`].
     #[inline]
     pub fn prepend(&mut self, reserve: usize, n: usize) -> Result<&mut [u8]> {
-        // SAFETY: Valid by the type invariants. Others may give up their references meanwhile.
-        let users = unsafe { (&raw const (*self.as_ptr()).users.refs.counter).read_volatile() };
-        if users != 1 {
+        if self.is_shared() {
             return Err(EBUSY);
         }
         self.make_room(reserve.max(n))?;
@@ -203,9 +212,29 @@ impl Skb {
     /// `ENOMEM`.
     #[inline]
     pub(super) fn make_room(&mut self, n: usize) -> Result {
+        // SAFETY: As for `len`.
+        let cloned = unsafe { (*self.as_ptr()).cloned() != 0 };
+        if !cloned && n <= self.head_room() {
+            return Ok(());
+        }
         let n = u32::try_from(n).map_err(|_| EINVAL)?;
         // SAFETY: The packet is valid and ours.
         to_result(unsafe { bindings::skb_cow_head(self.as_ptr(), n) })
+    }
+
+    /// Copies what the packet has of the memory of a process, which may change it or want it back.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(super) fn orphan_frags(&mut self) -> Result {
+        // SAFETY: The packet is valid and ours.
+        if unsafe { (*self.shared_info()).flags } & bindings::SKBFL_ZEROCOPY_ENABLE == 0 {
+            return Ok(());
+        }
+        // SAFETY: As above.
+        to_result(unsafe { bindings::skb_orphan_frags(self.as_ptr(), bindings::GFP_ATOMIC) })
     }
 
     /// What clones share, at the end of the packet's head.
@@ -395,8 +424,10 @@ impl Skb {
         if !unfinished {
             self.headers().set_ip_summed(bindings::CHECKSUM_NONE);
         }
-        // SAFETY: The packet is valid and ours.
-        unsafe { bindings::skb_clear_hash(self.as_ptr()) };
+        let headers = self.headers();
+        headers.hash = 0;
+        headers.set_sw_hash(0);
+        headers.set_l4_hash(0);
         Ok(())
     }
 

@@ -182,6 +182,7 @@ impl Sock {
     }
 
     /// Whether this is an `AF_INET6` socket, whatever it is connected to.
+    #[inline]
     pub fn is_inet6(&self) -> bool {
         u32::from(self.family()) == bindings::AF_INET6
     }
@@ -190,7 +191,7 @@ impl Sock {
     #[inline]
     pub fn uses_ipv6(&self) -> bool {
         // SAFETY: Valid by the type invariants.
-        unsafe { bindings::sk_uses_ipv6(self.as_ptr()) }
+        self.is_inet6() && unsafe { bindings::sk_uses_ipv6(self.as_ptr()) }
     }
 
     /// Whether the kernel has opened the socket for itself.

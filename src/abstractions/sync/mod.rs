@@ -4,9 +4,11 @@
 
 pub mod bottom_half;
 pub mod rcu_section;
+mod read_once;
 mod spinlock_bh;
 mod turn;
 
+pub use read_once::read_once;
 pub(crate) use spinlock_bh::new_spinlock_bh;
 pub use spinlock_bh::SpinLockBh;
 pub use turn::Turns;

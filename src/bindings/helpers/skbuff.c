@@ -37,11 +37,6 @@ void HELPER(secpath_reset)(struct sk_buff *skb)
 	secpath_reset(skb);
 }
 
-void HELPER(skb_clear_hash)(struct sk_buff *skb)
-{
-	skb_clear_hash(skb);
-}
-
 void HELPER(skb_dst_drop)(struct sk_buff *skb)
 {
 	skb_dst_drop(skb);

@@ -53,11 +53,6 @@ bool HELPER(sk_has_xfrm_policy)(const struct sock *sk)
 #endif
 }
 
-struct dst_entry *HELPER(__sk_dst_get)(const struct sock *sk)
-{
-	return __sk_dst_get(sk);
-}
-
 void HELPER(sk_dst_set)(struct sock *sk, struct dst_entry *dst)
 {
 	sk_dst_set(sk, dst);
