@@ -102,7 +102,7 @@ clean:
 		-name '.*.cmd' -o -name '*.d' -o -name modules.order -o \
 		-name Module.symvers -o -name bindings_generated.rs \) -exec rm -f {} +
 	rm -rf .l2tp-bench .l2tp-clippy .l2tp-cloud .l2tp-debug .l2tp-docs .l2tp-fuzz .l2tp-kcsan \
-		.l2tp-test rust-project.json l2tp-rust-dkms_*_all.deb
+		.l2tp-native .l2tp-test rust-project.json l2tp-rust-dkms_*_all.deb
 
 .PHONY: help
 help:
@@ -124,7 +124,7 @@ help:
 	@echo '  make fuzz             a million requests, socket calls and packets in a virtual machine,'
 	@echo '                        and everything that ends a tunnel at once (COUNT=, SECONDS=,'
 	@echo '                        SEED=, ROUND= for one round once more, ONLY=packets, DEBUG=1)'
-	@echo '  make bench            count the instructions of a packet: ours, C, VXLAN'
+	@echo '  make bench            instructions of a packet, and the speed: ours, C, VXLAN'
 	@echo '  make clippy           build with clippy, warnings are errors'
 	@echo '  make fmt, fmt-check   format the Rust code, or see whether it is formatted'
 	@echo '  make docs             the pages of Documentation/, as HTML'

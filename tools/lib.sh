@@ -30,12 +30,12 @@ kernel_of() {
 }
 KERNEL=$(kernel_of "$KERNEL_FLAVOUR")
 
-# The kernels with instruments, debug or kcsan; there must be a KERNEL, whose source they are made
-# from.
+# The kernels of our own: debug and kcsan with instruments, native without. There must be a KERNEL,
+# whose source they are made from.
 instrumented_kernel() {
 	local made_of=("$KERNEL/version" "$TOP/tools/setup-$1" "$TOP/tools/$1.config")
 
-	[ "$1" != kcsan ] || made_of+=("$TOP/tools/kcsan.patch")
+	made_of+=("$TOP/tools/$(if [ "$1" = kcsan ]; then echo kcsan.patch; else echo uml.config; fi)")
 	echo "$CACHE/$1-$({ basename "$KERNEL"; cat "${made_of[@]}"; } | key_of)"
 }
 
@@ -51,7 +51,7 @@ elapsed() {
 
 is_ready() { [ -e "$ROOTFS.img" ] && [ -e "$KERNEL/version" ]; }
 need_setup() { is_ready || "$TOP/tools/setup" || exit; }
-# debug or kcsan
+# debug, kcsan or native
 need_instrumented() {
 	need_setup
 	[ -e "$(instrumented_kernel "$1")/version" ] || "$TOP/tools/setup" "--$1" || exit
