@@ -87,6 +87,8 @@ l2tp::abstractions::net::sock_table::SockTable::drop::free
 l2tp::abstractions::net::udp_tunnel::encap_destroy
 l2tp::abstractions::rhashtable::Node::free
 l2tp::abstractions::rhashtable::RcuHashTable::drop::free
+l2tp_rht64_differs
+l2tp_rht128_differs
 """
 
 # What the kernel's macros make of each trace event, by the start of the name: called by what fires it,

@@ -10,10 +10,19 @@ struct l2tp_rht##bits##_node {							\
 	u8 key[keybytes] __aligned(8);						\
 };										\
 										\
+static inline int l2tp_rht##bits##_differs(struct rhashtable_compare_arg *arg,	\
+					   const void *obj)			\
+{										\
+	const struct l2tp_rht##bits##_node *node = obj;				\
+										\
+	return memcmp(node->key, arg->key, keybytes) != 0;			\
+}										\
+										\
 static const struct rhashtable_params l2tp_rht##bits##_params = {		\
 	.key_len = keybytes,							\
 	.key_offset = offsetof(struct l2tp_rht##bits##_node, key),		\
 	.head_offset = offsetof(struct l2tp_rht##bits##_node, head.rhead),	\
+	.obj_cmpfn = l2tp_rht##bits##_differs,					\
 	.automatic_shrinking = true,						\
 };										\
 										\
