@@ -400,7 +400,7 @@ impl Session {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn transmit_one(
         &self,
         mut skb: Skb,
@@ -410,12 +410,14 @@ impl Session {
         bh: &bottom_half::Guard,
     ) -> Result {
         let (packets, more) = skb.segments();
-        let more = more.wrapping_add(header.len(numbers.is_some()));
+        let header_len = header.len(numbers.is_some());
+        let len = skb.len().wrapping_add(header_len);
         match self.tunnel.output(skb, header, numbers, guard) {
-            Ok(len) => {
+            Ok(()) => {
                 if numbers.is_some() {
                     trace::sent(self);
                 }
+                let more = more.wrapping_add(header_len);
                 let len = len.wrapping_add(packets.wrapping_sub(1).wrapping_mul(more));
                 self.stats.count_tx(packets, len, bh);
                 self.tunnel.counters().count_tx(packets, len, bh);

@@ -26,6 +26,7 @@ use crate::{
                 UdpConfig, //
             },
         },
+        sync::read_once,
         workqueue, //
     },
     prelude::*,
@@ -56,7 +57,6 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
-            Acquire,
             Atomic,
             Full,
             Relaxed, //
@@ -314,8 +314,7 @@ impl Tunnel {
     }
 
     /// Adds the L2TP header, with the next of `numbers` if there are any, and those below it, and
-    /// sends the packet. Returns the length of the L2TP message. Bottom halves must be off; takes
-    /// no lock.
+    /// sends the packet. Bottom halves must be off; takes no lock.
     ///
     /// A number is taken when nothing of ours can fail any more. The peer takes a number that does
     /// not come for a frame that was lost, and may discard some of those behind it.
@@ -325,15 +324,16 @@ impl Tunnel {
     /// `ESHUTDOWN` if the tunnel is closed, `ENOTCONN` if its owner has not connected the socket,
     /// `ELOOP` if the way to the peer is the device that the packet comes from, `EMSGSIZE` if the
     /// message does not fit in an IP packet, `ENOMEM`, and what routing and the network layer say.
-    #[inline]
+    #[inline(always)]
     pub fn output(
         &self,
         mut skb: Skb,
         header: &DataHeader,
         numbers: Option<&Atomic<u32>>,
         guard: &rcu::Guard,
-    ) -> Result<usize> {
-        if self.closed.load(Acquire) {
+    ) -> Result {
+        // Whoever waits for a grace period after closing the tunnel waits for those who do not see it.
+        if read_once(&self.closed) {
             return Err(ESHUTDOWN);
         }
         // Whoever manages the tunnel may connect and disconnect the socket at any moment. If that
@@ -348,14 +348,13 @@ impl Tunnel {
 
         let l2tp_len = header.len(numbers.is_some());
         let udp_len = self.udp_header_len();
-        let len = skb.len().wrapping_add(l2tp_len);
-        let datagram_len = len.wrapping_add(udp_len);
+        let header_len = udp_len.wrapping_add(l2tp_len);
+        let datagram_len = skb.len().wrapping_add(header_len);
         if datagram_len > route.payload_max() {
             return Err(EMSGSIZE);
         }
 
         self.sock.encapsulate(&mut skb, &route, udp_len != 0)?;
-        let header_len = udp_len.wrapping_add(l2tp_len);
         let bytes = skb.prepend(route.headroom().wrapping_add(header_len), header_len)?;
         let (udp, l2tp) = bytes.split_at_mut_checked(udp_len).ok_or(EINVAL)?;
         let ns = numbers.map(|numbers| numbers.fetch_add(1u32, Relaxed));
@@ -372,8 +371,7 @@ impl Tunnel {
             .emit();
         }
         skb.reset_for_transmit();
-        self.sock.send(skb, &route, udp_len != 0)?;
-        Ok(len)
+        self.sock.send(skb, &route, udp_len != 0)
     }
 
     /// Marks the tunnel as closed. True the first time.

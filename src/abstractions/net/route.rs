@@ -362,12 +362,11 @@ impl Sock {
     /// `ENOMEM`.
     #[inline]
     pub fn encapsulate(&self, skb: &mut Skb, route: &Route<'_>, datagram: bool) -> Result {
-        let gso_type = match datagram {
+        skb.encapsulate(|| match datagram {
             true if self.no_checksum(route) => bindings::SKB_GSO_UDP_TUNNEL,
             true => bindings::SKB_GSO_UDP_TUNNEL_CSUM,
             false => gso::OPAQUE,
-        };
-        skb.encapsulate(gso_type)
+        })
     }
 
     /// Whether UDP datagrams are sent without a checksum.

@@ -196,7 +196,7 @@ impl Skb {
     /// headers to come.
     ///
     /// Fails with `ENOMEM`, or with `EBUSY` if the packet is shared: see [`Skb::unshare`].
-    #[inline]
+    #[inline(always)]
     pub fn prepend(&mut self, reserve: usize, n: usize) -> Result<&mut [u8]> {
         if self.is_shared() {
             return Err(EBUSY);
@@ -378,7 +378,7 @@ impl Skb {
     ///
     /// `ENOMEM`.
     #[inline]
-    pub(super) fn encapsulate(&mut self, gso_type: u32) -> Result {
+    pub(super) fn encapsulate(&mut self, gso_type: impl FnOnce() -> u32) -> Result {
         if !self.has_offloads() {
             // A device must not take the checksum of an outer header for that of an inner one.
             self.headers().set_encapsulation(0);
@@ -389,7 +389,7 @@ impl Skb {
         unsafe {
             to_result(bindings::iptunnel_handle_offloads(
                 self.as_ptr(),
-                gso_type as i32,
+                gso_type() as i32,
             ))?;
             bindings::skb_set_inner_protocol(self.as_ptr(), (bindings::ETH_P_TEB as u16).to_be());
         }
@@ -433,7 +433,7 @@ impl Skb {
 
     /// Forgets what the layers above knew: control block, connection tracking, route, and that it was
     /// perhaps bridged, and for another host. The owning socket and the flow hash stay.
-    #[inline]
+    #[inline(always)]
     pub fn reset_for_transmit(&mut self) {
         // CAST: Zero.
         self.headers().set_pkt_type(bindings::PACKET_HOST as u8);
