@@ -128,7 +128,7 @@ pub(super) unsafe extern "C" fn segment_ethernet(
     let dev = packet.device();
     let features = match dev.is_null() {
         true => 0,
-        // SAFETY: The device is as long as the packet is. Features change at any moment.
+        // SAFETY: A device that a packet is being cut for is there. Features change at any moment.
         false => features & LEFT & unsafe { (&raw const (*dev).hw_enc_features).read_volatile() },
     };
     // The level of encapsulation stays what IP has made it: see the module documentation.
