@@ -114,11 +114,15 @@ def reload(times: int, host: NetNS) -> Counter[str]:
         os.close(writer)
         return User(host, seed).run(reader)
 
-    user = Workers(1, use, 3600)
+    begun = time.monotonic()
+    user = Workers(1, use, 600 + 10 * times)
     try:
         while counts["unloaded"] < times:
             if system.rmmod("l2tp") == 0:
                 counts["unloaded"] += 1
+                if counts["unloaded"] % 50 == 0:
+                    print(f"\n{counts['unloaded']} of {times}, {time.monotonic() - begun:.0f} s",
+                          end="", flush=True)
                 time.sleep(rnd.choice((0, 0, 0.02)))
             else:
                 counts["busy"] += 1
