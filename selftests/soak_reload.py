@@ -118,14 +118,17 @@ def reload(times: int, host: NetNS) -> Counter[str]:
     user = Workers(1, use, 600 + 10 * times)
     try:
         while counts["unloaded"] < times:
-            if system.rmmod("l2tp") == 0:
+            refused = system.rmmod("l2tp")
+            if refused in (errno.EAGAIN, errno.EBUSY):
+                counts["busy"] += 1
+                time.sleep(rnd.uniform(0, 0.02))
+                continue
+            if not refused:
                 counts["unloaded"] += 1
                 if counts["unloaded"] % 50 == 0:
                     print(f"\n{counts['unloaded']} of {times}, {time.monotonic() - begun:.0f} s",
                           end="", flush=True)
                 time.sleep(rnd.choice((0, 0, 0.02)))
-            else:
-                counts["busy"] += 1
             # the user's requests make the kernel do the same
             system.modprobe("l2tp", check=False)
             time.sleep(rnd.uniform(0, 0.1))
