@@ -260,15 +260,14 @@ def test_broadcast_peer(wire: Wire, encap: Encap, peer: str) -> None:
 
 
 @pytest.mark.only("rust", "B24: C has no such setting")
-def test_setting(wire: Wire) -> None:
+def test_setting(wire: Wire, other_ns: NetNS) -> None:
     """On in each namespace, of two values, and its own."""
-    with NetNS("other") as other:
-        assert other.sysctl_of(SETTING) == "1"
-        wire.a.sysctl(SETTING, 0)
-        assert wire.a.sysctl_of(SETTING) == "0"
-        assert other.sysctl_of(SETTING) == "1"
-        for bad in (2, -1, "no"):
-            with pytest.raises(OSError) as caught:
-                wire.a.sysctl(SETTING, bad)
-            assert caught.value.errno == errno.EINVAL
-        assert wire.a.sysctl_of(SETTING) == "0"
+    assert other_ns.sysctl_of(SETTING) == "1"
+    wire.a.sysctl(SETTING, 0)
+    assert wire.a.sysctl_of(SETTING) == "0"
+    assert other_ns.sysctl_of(SETTING) == "1"
+    for bad in (2, -1, "no"):
+        with pytest.raises(OSError) as caught:
+            wire.a.sysctl(SETTING, bad)
+        assert caught.value.errno == errno.EINVAL
+    assert wire.a.sysctl_of(SETTING) == "0"
